@@ -1,0 +1,78 @@
+"""Write files so that each appears whole or not at all."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import UnwritableError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; when the block ends well, what was written there becomes `path`.
+
+    The temporary name is hidden, keeps the suffixes and holds random letters, so that two writers never meet. A file is
+    flushed to disk before it is renamed; a folder replaces a folder of the same name. If the block fails, the
+    temporary is removed and what stood at `path` stays.
+
+    Raises:
+        UnwritableError: no permission, no space, or no such place.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _settle(temporary, path)
+        except OSError as error:
+            raise UnwritableError(
+                f"writing {path}",
+                found=error.strerror or str(error),
+                remedy="free some space, or choose a folder you may write to",
+            ) from error
+    finally:
+        _discard(temporary)
+
+
+def _settle(temporary: Path, path: Path) -> None:
+    """Move a finished temporary into place."""
+    if temporary.is_dir():
+        aside = path.with_name(f"{temporary.name}.old")
+        if path.exists():
+            path.rename(aside)
+        temporary.rename(path)
+        _discard(aside)
+        return
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _discard(path: Path) -> None:
+    """Remove a file or folder if it is there; an error on the way must not hide the one that led here."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes to a file that appears whole."""
+    with whole(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text to a file that appears whole."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON to a file that appears whole."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

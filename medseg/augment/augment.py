@@ -1,0 +1,115 @@
+"""Augmenter: TorchIO's transforms, drawn from a seed, so that every patch can be drawn again.
+
+The seed is the draw: the same seed makes the same patch whatever was drawn before it, in whichever process. Labels go
+    through
+the spatial transforms by nearest neighbour and through no other.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torchio as tio
+from numpy.typing import NDArray
+
+from medseg.recipe import Augment
+
+AXES = "IJK"
+
+
+class Augmenter:
+    """Draws and applies what a recipe's `augment` section asks for.
+
+    Args:
+        settings: the section.
+        patch: the patch's shape in voxels; along a side of 1 nothing moves.
+    """
+
+    def __init__(self, settings: Augment, patch: tuple[int, int, int]) -> None:
+        self._flat = tuple(size == 1 for size in patch)
+        self._steps = [
+            (probability, build(settings, self._flat))
+            for probability, build in ((getattr(settings, name), build) for name, build in TRANSFORMS.items())
+            if probability > 0
+        ]
+        self._flip = settings.flip
+        self._flip_axes = [AXES.index(axis) for axis in settings.flip_axes if not self._flat[AXES.index(axis)]]
+
+    def __call__(
+        self, image: NDArray[np.float32], label_map: NDArray[Any], *, seed: int
+    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Return the image, shape (C, I, J, K), and label map, shape (I, J, K), varied as this seed draws it."""
+        rng = np.random.default_rng(seed)
+        axes = [axis for axis in self._flip_axes if rng.random() < self._flip]
+        image = np.flip(image, tuple(axis + 1 for axis in axes))
+        label_map = np.flip(label_map, tuple(axes))
+        drawn = [transform for probability, transform in self._steps if rng.random() < probability]
+        if not drawn:
+            return np.ascontiguousarray(image), np.ascontiguousarray(label_map)
+        subject = tio.Subject(
+            image=tio.ScalarImage(tensor=torch.from_numpy(image.copy()), affine=np.eye(4)),
+            label_map=tio.LabelMap(tensor=torch.from_numpy(label_map[None].astype(np.int32)), affine=np.eye(4)),
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**31)))
+            for transform in drawn:
+                subject = transform(subject)
+        varied = subject["image"].data.numpy().astype(np.float32, copy=False)
+        return varied, subject["label_map"].data.numpy()[0].astype(label_map.dtype)
+
+
+def _affine(settings: Augment, flat: tuple[bool, ...]) -> Any:
+    scales = [bound for still in flat for bound in ((1.0, 1.0) if still else (1 - settings.scale, 1 + settings.scale))]
+    turns = [not any(flat) or still for still in flat]
+    degrees = [
+        bound for turn in turns for bound in ((-settings.rotate_degrees, settings.rotate_degrees) if turn else (0, 0))
+    ]
+    shift = [
+        bound for still in flat for bound in ((0, 0) if still else (-settings.shift_voxels, settings.shift_voxels))
+    ]
+    return tio.RandomAffine(scales=tuple(scales), degrees=tuple(degrees), translation=tuple(shift))
+
+
+def _elastic(settings: Augment, flat: tuple[bool, ...]) -> Any:
+    reach = tuple(0.0 if still else settings.elastic_voxels for still in flat)
+    return tio.RandomElasticDeformation(num_control_points=7, max_displacement=reach)
+
+
+def _low_resolution(settings: Augment, flat: tuple[bool, ...]) -> Any:
+    axes = tuple(axis for axis, still in enumerate(flat) if not still)
+    return tio.RandomAnisotropy(axes=axes, downsampling=settings.low_resolution_factor)
+
+
+def _blur(settings: Augment, flat: tuple[bool, ...]) -> Any:
+    low, high = settings.blur_voxels
+    return tio.RandomBlur(std=tuple(bound for still in flat for bound in ((0.0, 0.0) if still else (low, high))))
+
+
+def _motion(settings: Augment, flat: tuple[bool, ...]) -> Any:
+    return tio.RandomMotion(degrees=5, translation=3, num_transforms=1)
+
+
+def _bias_field(settings: Augment, flat: tuple[bool, ...]) -> Any:
+    return tio.RandomBiasField(coefficients=0.3, order=2)
+
+
+def _gamma(settings: Augment, flat: tuple[bool, ...]) -> Any:
+    return tio.RandomGamma(log_gamma=(-settings.log_gamma, settings.log_gamma))
+
+
+def _noise(settings: Augment, flat: tuple[bool, ...]) -> Any:
+    return tio.RandomNoise(mean=0, std=settings.noise_std)
+
+
+# In order of application; each name is a probability of the recipe's section.
+TRANSFORMS: dict[str, Callable[[Augment, tuple[bool, ...]], Any]] = {
+    "affine": _affine,
+    "elastic": _elastic,
+    "low_resolution": _low_resolution,
+    "blur": _blur,
+    "motion": _motion,
+    "bias_field": _bias_field,
+    "gamma": _gamma,
+    "noise": _noise,
+}

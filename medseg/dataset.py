@@ -1,0 +1,171 @@
+"""Dataset: a manifest, the folder its files are in, and the folds its cases belong to."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from medseg.errors import (
+    DuplicateCaseError,
+    ManifestError,
+    MissingFileError,
+    NoCasesError,
+    OptionError,
+    PatientInTwoFoldsError,
+)
+from medseg.manifest import Case, Manifest, read_manifest
+from medseg.shipped import manifest_path
+from medseg.volume.source import Source, duplicate_ids
+
+FOLDS = 5
+# nnU-Net's: its five folds over the sorted cases come out the same here when every patient has one case.
+FOLD_SEED = 12345
+
+
+class Dataset:
+    """A manifest and the folder its paths start from.
+
+    Attributes:
+        manifest: what the dataset holds.
+        folder: where it is.
+        folds: case id → fold, 0 to 4.
+    """
+
+    def __init__(self, manifest: Manifest, folder: Path) -> None:
+        self.manifest = manifest
+        self.folder = folder
+        self._check_ids()
+        self.folds = assign_folds(manifest.training)
+
+    def _check_ids(self) -> None:
+        repeated = duplicate_ids([case.case_id for case in self.manifest.training])
+        if repeated:
+            raise DuplicateCaseError(
+                f"reading the manifest {self.manifest.name}",
+                found=f"the case id {sorted(repeated)[0]!r} stands there more than once",
+                remedy="give each case an id of its own (case_id)",
+            )
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """The cases with a reference."""
+        return self.manifest.training
+
+    def image(self, case: Case) -> Source:
+        """Return where a case's image lies; a folder is a DICOM series."""
+        paths = tuple(self.folder / path for path in case.image)
+        if len(paths) == 1 and paths[0].is_dir():
+            series = Source.of(paths[0])
+            return Source(case.case_id, series.paths, series.kind)
+        return Source(case.case_id, paths)
+
+    def label(self, case: Case) -> Path:
+        """Return where a case's reference lies."""
+        if case.label is None:
+            raise ManifestError(
+                f"case {case.case_id}", found="the manifest names no label map for it", remedy="add its label"
+            )
+        return self.folder / case.label
+
+    def split(self, fold: int | None) -> tuple[list[Case], list[Case]]:
+        """Return the cases to train on and those to validate on.
+
+        Args:
+            fold: the fold held out; None trains on every case and validates on the same ones, so that the scores are
+                scores on training data.
+
+        Raises:
+            OptionError: no such fold.
+            NoCasesError: a side of the split would be empty.
+        """
+        if not self.cases:
+            raise NoCasesError(
+                f"training on {self.manifest.name}",
+                found=f"{self.folder} names no labelled case",
+                remedy="give the folder of the dataset with its dataset.json (--data)",
+            )
+        if fold is None:
+            return list(self.cases), list(self.cases)
+        known = sorted(set(self.folds.values()))
+        training = [case for case in self.cases if self.folds[case.case_id] != fold]
+        held_out = [case for case in self.cases if self.folds[case.case_id] == fold]
+        if fold not in known:
+            raise OptionError(f"--fold {fold}", found=f"the dataset has the folds {known}", remedy="choose one of them")
+        if not training:
+            raise NoCasesError(
+                f"--fold {fold}",
+                found=f"all {len(held_out)} case(s) are in it, and none is left to train on",
+                remedy="leave --fold out to train on every case",
+            )
+        return training, held_out
+
+
+def assign_folds(cases: tuple[Case, ...]) -> dict[str, int]:
+    """Return case id → fold; a patient's cases stay together.
+
+    Cases that name their fold keep it. If none does, the patients are sorted, shuffled once and cut into five even
+    parts (fewer when there are fewer patients).
+
+    Raises:
+        PatientInTwoFoldsError: the manifest puts one patient into two folds.
+    """
+    named = {case.case_id: case.fold for case in cases if case.fold is not None}
+    if named and len(named) < len(cases):
+        lacking = next(case.case_id for case in cases if case.fold is None)
+        raise ManifestError(
+            "reading the folds", found=f"case {lacking} has none, others have", remedy="give every case a fold, or none"
+        )
+    by_patient: dict[str, int] = {}
+    if not named:
+        patients = sorted({case.patient_id for case in cases})
+        shuffled = np.random.RandomState(FOLD_SEED).permutation(len(patients))
+        parts = np.array_split(shuffled, min(FOLDS, max(1, len(patients))))
+        by_patient = {patients[index]: fold for fold, part in enumerate(parts) for index in part}
+        return {case.case_id: by_patient[case.patient_id] for case in cases}
+    for case in cases:
+        fold = named[case.case_id]
+        assert fold is not None
+        if by_patient.setdefault(case.patient_id, fold) != fold:
+            raise PatientInTwoFoldsError(
+                f"reading the folds of patient {case.patient_id}",
+                found=f"folds {by_patient[case.patient_id]} and {fold}: validation would see training data",
+                remedy="put all cases of a patient into one fold",
+            )
+    return {case_id: fold for case_id, fold in named.items() if fold is not None}
+
+
+def open_dataset(data: Path, *, manifest: str | None = None) -> Dataset:
+    """Open a dataset.
+
+    Args:
+        data: a folder with a dataset.json; a manifest file, whose paths start from its folder; or a folder without a
+            dataset.json that the shipped manifest describes.
+        manifest: the shipped manifest's name, from the recipe.
+
+    Raises:
+        MissingFileError, ManifestError, DuplicateCaseError, PatientInTwoFoldsError: what is wrong with it.
+    """
+    if not data.exists():
+        raise MissingFileError(
+            f"opening the dataset {data}",
+            found="there is nothing at this path",
+            remedy="check the path and its spelling",
+        )
+    if data.is_file():
+        return Dataset(read_manifest(data), data.parent)
+    listing = data / "dataset.json"
+    if listing.is_file():
+        return Dataset(read_manifest(listing), data)
+    if manifest is None:
+        raise ManifestError(
+            f"opening the dataset {data}",
+            found="the folder holds no dataset.json",
+            remedy="write one in the Decathlon's form, or give a manifest file",
+        )
+    return Dataset(read_manifest(manifest_path(manifest)), data)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,79 @@
+"""Demo: the whole path of a scan on synthetic CTs, with no data and in a few minutes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from medseg.dataset import open_dataset
+from medseg.errors import OptionError
+from medseg.evaluate import Evaluation, evaluate
+from medseg.overlay import write_overlay
+from medseg.package import load_package
+from medseg.predict import CaseResult, find_cases, predict
+from medseg.progress import Notify, ignore
+from medseg.recipe import load_recipe
+from medseg.synthetic import write_synthetic_dataset
+from medseg.train import TrainingResult, train
+from medseg.volume import read_label_map, read_volume
+
+TRAINING_CASES, NEW_CASES = 12, 3
+# New scans come from another seed than those trained on.
+NEW_SEED_OFFSET = 1000
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made.
+
+    Attributes:
+        training: the run.
+        predictions: one result per new scan.
+        evaluation: their scores.
+        overlays: pictures of prediction and reference on each new scan.
+    """
+
+    training: TrainingResult
+    predictions: list[CaseResult]
+    evaluation: Evaluation
+    overlays: list[Path]
+
+
+def demo(folder: Path, *, device: torch.device, seed: int = 0, notify: Notify = ignore) -> DemoResult:
+    """Make synthetic abdominal CTs, train on them, segment and score new ones, and draw them.
+
+    Args:
+        folder: where everything goes; new or empty.
+        device: where the network runs.
+        seed: of the scans and of the training.
+        notify: hears of progress.
+
+    Raises:
+        OptionError: the folder holds something already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OptionError(
+            f"--out {folder}", found="it holds something already", remedy="choose a new folder, or remove this one"
+        )
+    recipe = load_recipe("demo")
+    data = write_synthetic_dataset(folder / "training_data", cases=TRAINING_CASES, seed=seed)
+    training = train(recipe, open_dataset(data), folder / "run", fold=0, device=device, seed=seed, notify=notify)
+
+    new = write_synthetic_dataset(folder / "new_data", cases=NEW_CASES, seed=seed + NEW_SEED_OFFSET)
+    package = load_package(training.run.folder)
+    predictions = predict(package, find_cases([new / "imagesTr"]), folder / "predictions", device=device, notify=notify)
+    evaluation = evaluate(folder / "predictions", new / "labelsTr", folder / "evaluation", notify=notify)
+    overlays = []
+    for result in predictions:
+        picture = folder / "overlays" / f"{result.case_id}.png"
+        name = f"{result.case_id}.nii.gz"
+        write_overlay(
+            picture,
+            read_volume(new / "imagesTr" / name),
+            read_label_map(folder / "predictions" / name),
+            package.labels,
+            reference=read_label_map(new / "labelsTr" / name),
+            title=result.case_id,
+        )
+        overlays.append(picture)
+    return DemoResult(training, predictions, evaluation, overlays)

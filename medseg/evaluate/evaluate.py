@@ -1,0 +1,135 @@
+"""Evaluate: predictions and references in, metrics.csv and summary.json out."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg.atomic import write_json
+from medseg.errors import DuplicateCaseError, MedsegError, MissingFileError
+from medseg.labels import LabelSet
+from medseg.metrics import CaseScore, score_label_map, summarise, write_metrics
+from medseg.progress import Notify, Progress, ignore
+from medseg.run import Run
+from medseg.volume import LabelMap, Source, find_sources, read_label_map
+from medseg.volume.source import duplicate_ids
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores, and what could not be scored.
+
+    Attributes:
+        rows: one per case and label.
+        summary: as in summary.json.
+        failed: case id → why it has no scores.
+        unpredicted: references without a prediction.
+    """
+
+    rows: list[CaseScore]
+    summary: dict[str, Any]
+    failed: dict[str, MedsegError]
+    unpredicted: list[str]
+
+
+def evaluate(
+    predictions: Path, references: Path, folder: Path, *, labels: LabelSet | None = None, notify: Notify = ignore
+) -> Evaluation:
+    """Score predictions, and write metrics.csv and summary.json.
+
+    Args:
+        predictions: a label map, or a folder of them.
+        references: a label map, or a folder with one of the same case id for each prediction.
+        folder: where the results go.
+        labels: what to score; None takes the labels that the predictions' run.json names, or else every id that occurs.
+        notify: hears of each case.
+
+    Raises:
+        MissingFileError, EmptyFolderError: there is nothing to score.
+        DuplicateCaseError: a folder holds a case id twice.
+        UnwritableError: the results cannot be written.
+    """
+    Run(folder)
+    pairs, failed, unpredicted = _pairs(predictions, references)
+    labels = labels or run_labels(predictions)
+    rows: list[CaseScore] = []
+    for done, (case_id, prediction, reference) in enumerate(pairs, start=1):
+        message = ""
+        try:
+            rows += _score(case_id, prediction, reference, labels)
+        except MedsegError as error:
+            failed[case_id] = error
+        if case_id in failed:
+            message = f"{case_id}: {failed[case_id].code} {failed[case_id]}"
+        notify(Progress("evaluate", done, len(pairs), note=case_id, message=message))
+    summary = {
+        "predictions": str(predictions),
+        "references": str(references),
+        "n_failed": len(failed),
+        "n_unpredicted": len(unpredicted),
+        "failed": {case_id: {"code": error.code, "message": str(error)} for case_id, error in failed.items()},
+        "unpredicted": unpredicted,
+        **summarise(rows),
+    }
+    write_metrics(folder / "metrics.csv", rows)
+    write_json(folder / "summary.json", summary)
+    return Evaluation(rows, summary, failed, unpredicted)
+
+
+def run_labels(predictions: Path) -> LabelSet | None:
+    """Return the labels of the run that made a folder of predictions, or None where it left no run.json."""
+    record = predictions / "run.json" if predictions.is_dir() else predictions.parent / "run.json"
+    try:
+        return LabelSet.from_json(json.loads(record.read_text(encoding="utf-8"))["labels"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+Pair = tuple[str, Source, Source]
+
+
+def _pairs(predictions: Path, references: Path) -> tuple[list[Pair], dict[str, MedsegError], list[str]]:
+    """Match predictions and references by case id; two files are a pair whatever their names."""
+    if predictions.is_file() and references.is_file():
+        prediction, reference = Source.of(predictions), Source.of(references)
+        return [(prediction.case_id, prediction, reference)], {}, []
+    predicted, referred = _by_case(predictions), _by_case(references)
+    failed: dict[str, MedsegError] = {
+        case_id: MissingFileError(
+            f"evaluating {source.place}",
+            found=f"there is no reference of the case id {case_id!r} in {references}",
+            remedy="name the reference like the prediction",
+        )
+        for case_id, source in predicted.items()
+        if case_id not in referred
+    }
+    pairs = [(case_id, source, referred[case_id]) for case_id, source in predicted.items() if case_id in referred]
+    return pairs, failed, sorted(set(referred) - set(predicted))
+
+
+def _by_case(path: Path) -> dict[str, Source]:
+    sources = find_sources([path])
+    repeated = duplicate_ids([source.case_id for source in sources])
+    if repeated:
+        raise DuplicateCaseError(
+            f"evaluating {path}",
+            found=f"the case id {sorted(repeated)[0]!r} stands there more than once",
+            remedy="give each file a name of its own",
+        )
+    return {source.case_id: source for source in sources}
+
+
+def _score(case_id: str, prediction: Source, reference: Source, labels: LabelSet | None) -> Sequence[CaseScore]:
+    predicted, referred = read_label_map(prediction), read_label_map(reference)
+    if labels is None:
+        labels = labels_found(predicted, referred)
+    for label_map in (predicted, referred):
+        label_map.check_ids(labels)
+    return score_label_map(predicted, referred, labels, case_id=case_id)
+
+
+def labels_found(*label_maps: LabelMap) -> LabelSet:
+    """Return a label set of every id that occurs, for maps that come without names: "label 7"."""
+    ids = set().union(*(label_map.ids() for label_map in label_maps))
+    return LabelSet.from_names({id_: f"label_{id_}" for id_ in ids})

@@ -1,0 +1,112 @@
+"""Manifest: which cases a dataset has, and what its labels mean.
+
+The form is the Medical Segmentation Decathlon's `dataset.json` (name, modality, labels, training, test), and its files
+are read as they were published. medseg's own manifests add to each case `case_id`, `patient_id`, `fold` and `sha256`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from medseg.errors import ManifestError, MissingFileError
+from medseg.labels import LabelSet
+from medseg.volume.source import stem
+
+
+class Case(BaseModel):
+    """One scan with its reference: the unit of scoring.
+
+    Paths are relative to the dataset's folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    image: tuple[str, ...]
+    label: str | None = None
+    case_id: str = ""
+    patient_id: str = ""
+    fold: int | None = None
+    sha256: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, value: Any) -> Any:
+        """Accept the Decathlon's forms: an entry is a path, or has one path as its image, and no ids."""
+        if isinstance(value, cls):
+            return value
+        entry = dict(value) if isinstance(value, dict) else {"image": value}
+        images = entry.get("image")
+        images = [images] if isinstance(images, str) else images
+        if not isinstance(images, list | tuple) or not images or not all(isinstance(path, str) for path in images):
+            raise ValueError("a case needs an image: a path, or a list of paths")
+        entry["image"] = tuple(images)
+        entry.setdefault("case_id", stem(Path(images[0])))
+        entry.setdefault("patient_id", entry["case_id"])
+        return entry
+
+    @field_validator("case_id")
+    @classmethod
+    def _names_a_file(cls, value: str) -> str:
+        if not value or "/" in value or "\\" in value:
+            raise ValueError("a case id names the case's results, so it is not empty and has no slash")
+        return value
+
+
+class Manifest(BaseModel):
+    """A dataset: names, labels and cases.
+
+    `training` holds the cases with a reference. A shipped manifest may leave it empty: the cases are then those of the
+    published `dataset.json`, once its folder is given.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    description: str = ""
+    licence: str = ""
+    reference: str = ""
+    address: str = ""
+    md5: str = ""
+    modality: dict[int, str]
+    labels: dict[int, str]
+    num_training: int = Field(default=0, alias="numTraining")
+    num_test: int = Field(default=0, alias="numTest")
+    training: tuple[Case, ...] = ()
+    test: tuple[Case, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """How many channels each image has."""
+        return len(self.modality)
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The labels, background left out."""
+        return LabelSet.from_names(self.labels)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest or a Decathlon dataset.json.
+
+    Raises:
+        MissingFileError: no such file.
+        ManifestError: no JSON, or a field is missing or of the wrong kind; the message names it.
+    """
+    try:
+        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8-sig")))
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"reading {path}", found="there is no such file", remedy="give a dataset.json or a manifest"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise ManifestError(
+            f"reading {path}",
+            found=f"{place}: {first['msg'].removeprefix('Value error, ').lower()}",
+            remedy="mend this entry",
+        ) from error
+    except (ValueError, OSError) as error:
+        raise ManifestError(f"reading {path}", found=str(error), remedy="give a JSON manifest") from error

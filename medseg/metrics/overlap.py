@@ -1,0 +1,103 @@
+"""Overlap of a prediction with its reference: Dice, IoU, precision, recall and volumes.
+
+With TP the voxels that both call the label, FP those only the prediction does and FN those only the reference does:
+
+    Dice = 2·TP / (2·TP + FP + FN)        IoU = TP / (TP + FP + FN)
+    precision = TP / (TP + FP)            recall = TP / (TP + FN)
+
+A score whose denominator is 0 is undefined: None, counted in the summary, and in no mean. So a label absent from both
+is no success, and one that is missed or invented has a Dice of 0.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.labels import LabelSet
+from medseg.volume import LabelMap
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """How one label of one case was segmented: a row of metrics.csv.
+
+    Attributes:
+        case_id: the case.
+        label_id: the label's id in label maps.
+        label: its name.
+        dice: 0 to 1, or None where it is undefined; so are iou, precision and recall.
+        iou: intersection over union.
+        precision: the part of the prediction that is right.
+        recall: the part of the reference that was found.
+        hd95_mm: not measured yet; empty.
+        assd_mm: not measured yet; empty.
+        nsd: not measured yet; empty.
+        reference_ml: volume of the reference in millilitres, None for a picture.
+        prediction_ml: volume of the prediction in millilitres, None for a picture.
+    """
+
+    case_id: str
+    label_id: int
+    label: str
+    dice: float | None
+    iou: float | None
+    precision: float | None
+    recall: float | None
+    hd95_mm: float | None = None
+    assd_mm: float | None = None
+    nsd: float | None = None
+    reference_ml: float | None = None
+    prediction_ml: float | None = None
+
+
+def score_label_map(prediction: LabelMap, reference: LabelMap, labels: LabelSet, *, case_id: str) -> list[CaseScore]:
+    """Score a case, one row per label.
+
+    Args:
+        prediction: label ids.
+        reference: label ids on the same grid.
+        labels: the labels to score; a region counts wherever one of its parts is.
+        case_id: goes into the rows.
+
+    Raises:
+        GridMismatchError: the two lie on different grids.
+    """
+    prediction.check_grid(reference.geometry)
+    joint = joint_histogram(reference.array, prediction.array)
+    ml = reference.geometry.voxel_ml
+    rows = []
+    for label in labels:
+        parts = [part for part in label.parts if part < len(joint)]
+        both = int(joint[np.ix_(parts, parts)].sum())
+        in_reference, in_prediction = int(joint[parts].sum()), int(joint[:, parts].sum())
+        rows.append(
+            CaseScore(
+                case_id=case_id,
+                label_id=label.id,
+                label=label.name,
+                dice=ratio(2 * both, in_reference + in_prediction),
+                iou=ratio(both, in_reference + in_prediction - both),
+                precision=ratio(both, in_prediction),
+                recall=ratio(both, in_reference),
+                reference_ml=in_reference * ml,
+                prediction_ml=in_prediction * ml,
+            )
+        )
+    return rows
+
+
+def joint_histogram(reference: NDArray[np.integer[Any]], prediction: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Return how many voxels have each pair of ids: shape (n, n), rows by reference, n one above the highest id.
+
+    Every overlap score of every label is a sum over this table, so the voxels are read once.
+    """
+    size = int(max(reference.max(initial=0), prediction.max(initial=0))) + 1
+    pairs = reference.astype(np.int64).ravel() * size + prediction.ravel()
+    return np.bincount(pairs, minlength=size * size).reshape(size, size)
+
+
+def ratio(part: int, whole: int) -> float | None:
+    """Return part / whole, or None where there is no whole."""
+    return part / whole if whole else None

@@ -1,0 +1,139 @@
+"""Model package: all that prediction needs, in a folder or one zip, without pickle.
+
+`model.json` holds the resolved recipe, the labels, versions, scores and the checksum of each file;
+`weights.safetensors` the weights.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from medseg.atomic import whole, write_bytes, write_json
+from medseg.errors import MedsegError, MissingFileError, PackageError
+from medseg.labels import LabelSet
+from medseg.models import build_network, load_weights
+from medseg.recipe import Recipe, parse_recipe
+from medseg.run import versions
+
+FORM = "medseg-model"
+FORM_VERSION = 1
+DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+# A package's files are read into memory; the largest network in use has 2 GB of weights.
+LARGEST_BYTES = 8 * 2**30
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """A trained model.
+
+    Attributes:
+        recipe: how it was trained and how it predicts.
+        labels: what its channels mean.
+        channels: how many channels its images have.
+        weights: by parameter name.
+        scores: the validation summary, and on which cases it was measured; empty when there is none.
+    """
+
+    recipe: Recipe
+    labels: LabelSet
+    channels: int
+    weights: dict[str, Tensor]
+    scores: dict[str, Any]
+
+    def network(self) -> nn.Module:
+        """Return the network with its weights, for prediction.
+
+        Raises:
+            PackageError: the weights are another network's.
+        """
+        network = build_network(self.recipe, channels=self.channels, labels=len(self.labels))
+        try:
+            load_weights(network, self.weights)
+        except (KeyError, RuntimeError) as error:
+            raise PackageError(
+                "loading the model's weights",
+                found=f"they do not fit the network of its recipe ({str(error).splitlines()[0]})",
+                remedy="train or download the package again",
+            ) from error
+        return network.eval()
+
+
+def save_package(package: ModelPackage, folder: Path) -> None:
+    """Write a package to a folder, which appears whole."""
+    weights = save_tensors(package.weights)
+    description = {
+        "form": FORM,
+        "form_version": FORM_VERSION,
+        "recipe": package.recipe.model_dump(mode="json", exclude_none=True),
+        **package.labels.as_json(),
+        "channels": package.channels,
+        "scores": package.scores,
+        "versions": versions(),
+        "files": {WEIGHTS: {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}},
+    }
+    with whole(folder) as temporary:
+        temporary.mkdir(parents=True)
+        write_bytes(temporary / WEIGHTS, weights)
+        write_json(temporary / DESCRIPTION, description)
+
+
+def load_package(path: Path) -> ModelPackage:
+    """Read a package.
+
+    Args:
+        path: a package's folder or zip, or the run that made it.
+
+    Raises:
+        MissingFileError: nothing there.
+        PackageError: incomplete, altered (a checksum does not hold), or of an unknown form.
+    """
+    if not path.exists():
+        raise MissingFileError(
+            f"loading the model {path}", found="there is nothing at this path", remedy="give a run or a model package"
+        )
+    try:
+        if path.is_dir():
+            folder = path / "model" if (path / "model" / DESCRIPTION).is_file() else path
+            return _open(lambda name: (folder / name).read_bytes())
+        with zipfile.ZipFile(path) as archive:
+            return _open(lambda name: _read_member(archive, name))
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile, SafetensorError, MedsegError) as error:
+        raise PackageError(
+            f"loading the model {path}",
+            found=str(error).rstrip("."),
+            remedy="give a run that finished training, or a package made by medseg",
+        ) from error
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return one named file of a zip; nothing else is unpacked."""
+    size = archive.getinfo(name).file_size
+    if size > LARGEST_BYTES:
+        raise ValueError(f"{name} would unpack to {size / 2**30:.1f} GiB")
+    return archive.read(name)
+
+
+def _open(read: Callable[[str], bytes]) -> ModelPackage:
+    """Build the package from its two files."""
+    description = json.loads(read(DESCRIPTION))
+    if description.get("form") != FORM or description.get("form_version") != FORM_VERSION:
+        raise ValueError(f"{DESCRIPTION} is not of the form {FORM} {FORM_VERSION}")
+    weights = read(WEIGHTS)
+    if hashlib.sha256(weights).hexdigest() != description["files"][WEIGHTS]["sha256"]:
+        raise ValueError(f"{WEIGHTS} is not the file that {DESCRIPTION} describes: its checksum differs")
+    return ModelPackage(
+        recipe=parse_recipe(description["recipe"], name=DESCRIPTION),
+        labels=LabelSet.from_json(description),
+        channels=int(description["channels"]),
+        weights=load_tensors(weights),
+        scores=description["scores"],
+    )

@@ -1,0 +1,54 @@
+"""Draw training patches from a prepared case."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.prepared_case import PreparedCase
+
+Patch = tuple[int, int, int]
+
+
+def draw_patch(
+    case: PreparedCase, patch: Patch, rng: np.random.Generator, *, foreground: float
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Draw a box of voxels from a case.
+
+    Args:
+        case: a prepared case.
+        patch: the box's shape.
+        rng: decides where it lies.
+        foreground: the probability that the box is centred on a voxel of a label, each label that the case has being
+            equally likely. Otherwise it lies anywhere.
+
+    Returns:
+        The image, shape (C, *patch), and the label map, shape (*patch). A box stays inside the case where it can; where
+        it is larger, the case lies in its middle and 0 surrounds it.
+    """
+    shape = case.label_map.shape
+    present = [points for points in case.points_voxel if len(points)]
+    if present and rng.random() < foreground:
+        points = present[int(rng.integers(len(present)))]
+        centre = points[int(rng.integers(len(points)))]
+        start = [int(at) - side // 2 for at, side in zip(centre, patch, strict=True)]
+    else:
+        start = [int(rng.integers(max(0, size - side) + 1)) for size, side in zip(shape, patch, strict=True)]
+    start = [
+        min(max(at, 0), size - side) if size >= side else (size - side) // 2
+        for at, size, side in zip(start, shape, patch, strict=True)
+    ]
+    return cut(case.image, start, patch), cut(case.label_map, start, patch)
+
+
+def cut(array: NDArray[Any], start: list[int], patch: Patch) -> NDArray[Any]:
+    """Return the box that begins at `start`, in the last three axes; outside the array it is 0."""
+    inside: list[slice] = []
+    padding: list[tuple[int, int]] = []
+    for at, side, size in zip(start, patch, array.shape[-3:], strict=True):
+        low, high = max(at, 0), min(at + side, size)
+        inside.append(slice(low, high))
+        padding.append((low - at, at + side - high))
+    lead = array.ndim - 3
+    box = array[(slice(None),) * lead + tuple(inside)]
+    return np.ascontiguousarray(np.pad(box, [(0, 0)] * lead + padding))

@@ -1,0 +1,59 @@
+"""PreparedCase: a labelled scan as training reads it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.atomic import whole, write_json
+from medseg.volume import Geometry
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """A scan and its reference on the prepared grid.
+
+    Attributes:
+        case_id: its id.
+        image: float32, shape (C, I, J, K), prepared.
+        label_map: the dataset's label ids at the same voxels, shape (I, J, K).
+        points_voxel: some voxels of each label, in the order of the label set: one int32 array (n, 3) per label; n is 0
+            where the case lacks it.
+        geometry: the prepared grid.
+        native: the scan's own grid, to which predictions return.
+    """
+
+    case_id: str
+    image: NDArray[np.float32]
+    label_map: NDArray[np.unsignedinteger[Any]]
+    points_voxel: tuple[NDArray[np.int32], ...]
+    geometry: Geometry
+    native: Geometry
+
+    def save(self, folder: Path) -> None:
+        """Write the case to a folder of .npy files, which appears whole."""
+        with whole(folder) as temporary:
+            temporary.mkdir(parents=True)
+            np.save(temporary / "image.npy", self.image)
+            np.save(temporary / "label_map.npy", self.label_map)
+            for index, points in enumerate(self.points_voxel):
+                np.save(temporary / f"points_{index}.npy", points)
+            grids = {"case_id": self.case_id, "geometry": self.geometry.as_json(), "native": self.native.as_json()}
+            write_json(temporary / "case.json", grids)
+
+    @classmethod
+    def load(cls, folder: Path) -> "PreparedCase":
+        """Read what `save` wrote; the arrays are memory maps."""
+        facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+        points = sorted(folder.glob("points_*.npy"), key=lambda path: int(path.stem.removeprefix("points_")))
+        return cls(
+            case_id=facts["case_id"],
+            image=np.load(folder / "image.npy", mmap_mode="r"),
+            label_map=np.load(folder / "label_map.npy", mmap_mode="r"),
+            points_voxel=tuple(np.load(path) for path in points),
+            geometry=Geometry.from_json(facts["geometry"]),
+            native=Geometry.from_json(facts["native"]),
+        )

@@ -1,0 +1,80 @@
+"""Prepare labelled cases once, and find them again under a key of everything they depend on."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.dataset import Dataset, sha256_of
+from medseg.labels import LabelSet
+from medseg.manifest import Case
+from medseg.prepared_case import PreparedCase
+from medseg.preprocess.prepare import prepare
+from medseg.recipe import Preprocess
+from medseg.volume import read_label_map, read_volume, resample
+
+# Raise it when the arithmetic of preparing changes: it is part of every key, so old entries are no longer found.
+PREPARED_FORM = 1
+# Enough voxels of a label to draw patch centres from; large organs have millions.
+POINTS_PER_LABEL = 10_000
+
+
+def prepare_case(dataset: Dataset, case: Case, *, settings: Preprocess, labels: LabelSet, cache: Path) -> PreparedCase:
+    """Return a case prepared, from the cache when neither its files nor the settings have changed.
+
+    Args:
+        dataset: says where the case's files are.
+        case: the case.
+        settings: the recipe's `preprocess` section.
+        labels: what is segmented.
+        cache: the folder of prepared cases; an entry is found by the content of the files and the settings, so a
+            changed recipe or file is prepared afresh.
+
+    Raises:
+        MedsegError: the image or the label map cannot be used; `errors.py` lists the codes.
+    """
+    image, label_path = dataset.image(case), dataset.label(case)
+    folder = cache / f"{case.case_id}-{_key([*image.paths, label_path], settings, labels)[:16]}"
+    if not folder.is_dir():
+        _prepare(dataset, case, settings=settings, labels=labels).save(folder)
+    return PreparedCase.load(folder)
+
+
+def _prepare(dataset: Dataset, case: Case, *, settings: Preprocess, labels: LabelSet) -> PreparedCase:
+    """Read, check and prepare a case."""
+    volume = read_volume(dataset.image(case), channels=dataset.manifest.channels)
+    label_map = read_label_map(dataset.label(case))
+    label_map.check_grid(volume.geometry)
+    label_map.check_ids(labels)
+    prepared = prepare(volume, settings)
+    ids = resample(label_map.array, source=volume.geometry, target=prepared.geometry, order=0)
+    return PreparedCase(
+        case_id=case.case_id,
+        image=prepared.array,
+        label_map=ids,
+        points_voxel=tuple(_some_points(labels.mask(ids, label)) for label in labels),
+        geometry=prepared.geometry,
+        native=volume.geometry,
+    )
+
+
+def _key(paths: list[Path], settings: Preprocess, labels: LabelSet) -> str:
+    """Return a hash of the content of the files and of everything else that a prepared case depends on."""
+    facts: dict[str, Any] = {
+        "form": PREPARED_FORM,
+        "settings": settings.model_dump(mode="json"),
+        "labels": [label.parts for label in labels],
+        "files": [sha256_of(path) for path in paths if path.is_file()],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _some_points(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return up to POINTS_PER_LABEL voxels of a mask, evenly picked, shape (n, 3)."""
+    hits = np.flatnonzero(mask)
+    if len(hits) > POINTS_PER_LABEL:
+        hits = hits[np.linspace(0, len(hits) - 1, POINTS_PER_LABEL).astype(np.intp)]
+    return np.stack(np.unravel_index(hits, mask.shape), axis=1).astype(np.int32)

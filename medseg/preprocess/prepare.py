@@ -1,0 +1,68 @@
+"""Prepare a scan: choose the prepared grid, read the scan there, scale its intensities."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.recipe import Preprocess
+from medseg.volume import Geometry, Volume, resample
+
+
+def prepare(volume: Volume, settings: Preprocess) -> Volume:
+    """Return the scan on the prepared grid, with the intensities the network expects.
+
+    The way home needs no record: it is `resample` from the returned geometry to the scan's own.
+
+    Args:
+        volume: a scan on its own grid.
+        settings: the recipe's section.
+
+    Returns:
+        float32; 0 to 1 for a window in HU, otherwise mean 0 and standard deviation 1 for each channel (all 0 where a
+        channel is constant).
+    """
+    geometry = prepared_geometry(volume, settings)
+    array = resample(volume.array, source=volume.geometry, target=geometry)
+    return Volume(scale_intensities(array, settings.window_hu), geometry)
+
+
+def prepared_geometry(volume: Volume, settings: Preprocess) -> Geometry:
+    """Return the grid a scan is prepared on: cropped, reoriented, respaced."""
+    geometry = volume.geometry
+    if settings.crop == "foreground":
+        low = 0.0 if settings.window_hu is None else settings.window_hu[0]
+        geometry = geometry.crop(*foreground_box(volume.array, low))
+    geometry = geometry.reorient(settings.orientation)
+    return geometry if settings.spacing_mm is None else geometry.with_spacing(settings.spacing_mm)
+
+
+def foreground_box(array: NDArray[Any], low: float) -> tuple[list[int], list[int]]:
+    """Return start and stop of the box that holds every voxel above `low` in any channel of (C, I, J, K).
+
+    Where there is none, the box is the whole grid.
+    """
+    above: NDArray[np.bool_] = (array > low).any(axis=0)
+    start, stop = [0, 0, 0], list(above.shape)
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        hits = np.flatnonzero(above.any(axis=others))
+        if hits.size:
+            start[axis], stop[axis] = int(hits[0]), int(hits[-1]) + 1
+    return start, stop
+
+
+def scale_intensities(array: NDArray[np.float32], window_hu: tuple[float, float] | None) -> NDArray[np.float32]:
+    """Return intensities, shape (C, ...), as the network expects them.
+
+    With a window: clip((x − low) / (high − low), 0, 1). Without: (x − mean) / standard deviation, for each channel.
+    """
+    if window_hu is not None:
+        low, high = window_hu
+        windowed: NDArray[np.float32] = ((array - np.float32(low)) / np.float32(high - low)).clip(0, 1)
+        return windowed
+    flat = array.reshape(len(array), -1).astype(np.float64)
+    mean, std = flat.mean(axis=1), flat.std(axis=1)
+    scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > 0)
+    normalised: NDArray[np.float32] = ((flat - mean[:, None]) * scale[:, None]).astype(np.float32)
+    return normalised.reshape(array.shape)

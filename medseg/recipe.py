@@ -1,0 +1,292 @@
+"""Recipe: every choice that a trained model depends on, read from one TOML file."""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from medseg.choose import suggestion
+from medseg.errors import MissingFileError, RecipeError
+from medseg.shipped import recipe_path
+
+Probability = float
+Head = Literal["softmax", "sigmoid"]
+
+
+class Section(BaseModel):
+    """A table of a recipe: frozen, and unknown keys are refused, as are infinite numbers and NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Preprocess(Section):
+    """From the scan's own grid and intensities to the prepared ones."""
+
+    orientation: str = "RAS"
+    """Where the array axes point to."""
+    spacing_mm: tuple[float, float, float] | None = None
+    """Voxel size along the prepared array's axes, in mm; left out, the scan keeps its own."""
+    window_hu: tuple[float, float] | None = None
+    """The range kept, in HU: outside is clipped, inside becomes 0 to 1. Left out, each volume is normalised to mean 0
+    and standard deviation 1 (MR has no absolute scale)."""
+    crop: Literal["none", "foreground"] = "none"
+    """`foreground` leaves out the margins that hold nothing: air around the body in CT, zeros in MR."""
+
+    @field_validator("window_hu")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError("the window's low end must be below its high end")
+        return value
+
+    @field_validator("spacing_mm")
+    @classmethod
+    def _positive(cls, value: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+        if value is not None and min(value) <= 0:
+            raise ValueError("a spacing must be above 0 mm")
+        return value
+
+
+class Augment(Section):
+    """What is drawn for each training patch; a probability of 0 leaves a transform out. In order of application."""
+
+    flip: Probability = Field(default=0.0, ge=0, le=1)
+    """Probability of mirroring, for each axis in `flip_axes`."""
+    flip_axes: tuple[Literal["I", "J", "K"], ...] = ("I", "J", "K")
+    """Array axes that may be mirrored. Leave left-right (I in RAS) out where a model must tell left from right."""
+    affine: Probability = Field(default=0.0, ge=0, le=1)
+    """Probability of scaling, rotating and shifting."""
+    scale: float = Field(default=0.15, ge=0, lt=1)
+    """Largest change of size, as a fraction."""
+    rotate_degrees: float = Field(default=15.0, ge=0, le=180)
+    """Largest rotation about each axis; in 2D about the slice's normal only."""
+    shift_voxels: float = Field(default=0.0, ge=0)
+    """Largest shift along each axis."""
+    elastic: Probability = Field(default=0.0, ge=0, le=1)
+    """Probability of a smooth elastic deformation."""
+    elastic_voxels: float = Field(default=4.0, ge=0)
+    """Largest displacement of its control points."""
+    low_resolution: Probability = Field(default=0.0, ge=0, le=1)
+    """Probability of thicker voxels along one axis, read back onto the grid."""
+    low_resolution_factor: tuple[float, float] = (1.5, 3.0)
+    """Range of how much thicker."""
+    blur: Probability = Field(default=0.0, ge=0, le=1)
+    """Probability of a Gaussian blur."""
+    blur_voxels: tuple[float, float] = (0.3, 1.0)
+    """Range of its standard deviation."""
+    motion: Probability = Field(default=0.0, ge=0, le=1)
+    """Probability of motion artefacts (MR)."""
+    bias_field: Probability = Field(default=0.0, ge=0, le=1)
+    """Probability of slow intensity variation (MR)."""
+    gamma: Probability = Field(default=0.0, ge=0, le=1)
+    """Probability of a change of contrast, intensities to the power e^γ."""
+    log_gamma: float = Field(default=0.3, ge=0)
+    """Largest γ, in both directions."""
+    noise: Probability = Field(default=0.0, ge=0, le=1)
+    """Probability of Gaussian noise."""
+    noise_std: tuple[float, float] = (0.0, 0.1)
+    """Range of its standard deviation, in prepared intensities."""
+
+    @field_validator("low_resolution_factor", "blur_voxels", "noise_std")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] <= value[1]:
+            raise ValueError("a range goes from its low end, at least 0, to its high end")
+        return value
+
+
+class Model(Section):
+    """The network."""
+
+    name: str = "unet"
+    """A key of `medseg.models.MODELS`."""
+    head: Head = "softmax"
+    """`softmax`: each voxel has one label. `sigmoid`: labels are regions that may overlap."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of that network, such as `channels`."""
+
+
+class Training(Section):
+    """How the weights are found."""
+
+    patch: tuple[int, int, int] = (96, 96, 96)
+    """Voxels of the prepared grid that the network sees; a 1 makes it a 2D model."""
+    batch: int = Field(default=2, ge=1)
+    """Patches per step."""
+    epochs: int = Field(default=100, ge=1)
+    """Stretches of training between which losses are reported."""
+    steps_per_epoch: int = Field(default=100, ge=1)
+    """Optimiser steps in an epoch."""
+    loss: str = "dice_ce"
+    """A key of `medseg.losses.LOSSES`."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """The highest rate of the one-cycle schedule."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """AdamW's decay."""
+    warm_up: float = Field(default=0.1, ge=0, lt=1)
+    """Fraction of all steps in which the rate rises."""
+    foreground: float = Field(default=0.67, ge=0, le=1)
+    """Fraction of patches centred on a voxel of a label, each label equally often."""
+    gradient_clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` is bf16 where the device multiplies it fast, otherwise fp32."""
+    validate_every: int = Field(default=10, ge=1)
+    """Epochs between two validations on whole volumes; the last epoch always has one."""
+    validation_cases: int = Field(default=16, ge=1)
+    """Cases scored while training, evenly spaced; after training all of them are."""
+
+    @field_validator("patch")
+    @classmethod
+    def _flat_at_most_once(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
+        if min(value) < 1 or sorted(value)[1] == 1:
+            raise ValueError("a patch has three sides of at least 1 voxel, of which one may be 1 (a 2D model)")
+        return value
+
+
+class Prediction(Section):
+    """How a whole volume is segmented."""
+
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    """Of a patch with its neighbour, as a fraction."""
+    flips: tuple[Literal["I", "J", "K"], ...] = ()
+    """Axes mirrored at test time; every combination is predicted and averaged."""
+
+
+class Recipe(Section):
+    """Every choice that a result depends on."""
+
+    manifest: str | None = None
+    """The shipped manifest that describes the dataset, for folders without a dataset.json."""
+    description: str = ""
+    """One sentence for people."""
+    labels: dict[str, list[str]] | None = None
+    """What to segment: name → the dataset's labels that make it up. Left out, all labels."""
+    preprocess: Preprocess = Preprocess()
+    augment: Augment = Augment()
+    model: Model = Model()
+    training: Training = Training()
+    prediction: Prediction = Prediction()
+
+    @field_validator("labels")
+    @classmethod
+    def _made_of_something(cls, value: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+        for name, parts in (value or {}).items():
+            if not parts:
+                raise ValueError(f"label {name!r} is made up of nothing")
+        return value
+
+    @property
+    def two_dimensional(self) -> bool:
+        """Whether the network sees slices."""
+        return 1 in self.training.patch
+
+    def to_toml(self) -> str:
+        """Return the recipe, every default written out, as a TOML file that reads back the same."""
+        value = self.model_dump(mode="json", exclude_none=True)
+        top = {key: item for key, item in value.items() if not isinstance(item, dict)}
+        lines = [f"{key} = {_toml(item)}" for key, item in top.items()]
+        for key, item in value.items():
+            if isinstance(item, dict):
+                lines += ["", f"[{key}]", *(f"{_key(name)} = {_toml(entry)}" for name, entry in item.items())]
+        return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else json.dumps(name)
+
+
+def _toml(value: Any) -> str:
+    """Return a value as TOML; strings, numbers and booleans look as in JSON."""
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        name: a .toml file, or the name of a shipped recipe.
+        overrides: "section.key=value" with the value in TOML; plain words need no quotes.
+
+    Raises:
+        UnknownNameError: no shipped recipe of that name.
+        MissingFileError: no such file.
+        RecipeError: no TOML, an unknown key (with the nearest one), or a value out of range.
+    """
+    path = Path(name) if name.endswith(".toml") else recipe_path(name)
+    if not path.is_file():
+        raise MissingFileError(
+            f"reading the recipe {path}", found="there is no such file", remedy="check the path and its spelling"
+        )
+    try:
+        value = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"reading the recipe {path}", found=str(error), remedy="mend the TOML there") from error
+    for override in overrides:
+        _override(value, override)
+    return parse_recipe(value, name=str(path))
+
+
+def parse_recipe(value: dict[str, Any], *, name: str) -> Recipe:
+    """Check a recipe's values and return it; `name` says in messages where they come from."""
+    try:
+        return Recipe.model_validate(value)
+    except ValidationError as error:
+        raise _recipe_error(error, name) from error
+
+
+def _override(value: dict[str, Any], override: str) -> None:
+    """Set one key from "section.key=value"."""
+    place, equals, text = override.partition("=")
+    *tables, key = place.strip().split(".")
+    if not equals or not key:
+        raise RecipeError(
+            f"--set {override}", found="no section.key=value", remedy="write for instance training.epochs=50"
+        )
+    try:
+        parsed = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = text.strip()
+    for table in tables:
+        value = value.setdefault(table, {})
+        if not isinstance(value, dict):
+            raise RecipeError(
+                f"--set {override}", found=f"{table} is no table", remedy="name a key of a recipe section"
+            )
+    value[key] = parsed
+
+
+def _recipe_error(error: ValidationError, name: str) -> RecipeError:
+    """Turn pydantic's first complaint into a sentence, with the nearest key for a misspelt one."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    if first["type"] != "extra_forbidden":
+        return RecipeError(
+            f"reading the recipe {name}",
+            found=f"{'.'.join(place)}: {first['msg'].removeprefix('Value error, ')} (it is {first['input']!r})",
+            remedy="give a value in range",
+        )
+    keys = _keys_beside(place)
+    return RecipeError(
+        f"reading the recipe {name}",
+        found=f"there is no key {'.'.join(place)!r}",
+        remedy=suggestion(place[-1], keys) or f"the keys there are {', '.join(sorted(keys))}",
+    )
+
+
+def _keys_beside(place: Sequence[str]) -> list[str]:
+    """Return the keys that are allowed where a misspelt one stands."""
+    section: type[BaseModel] = Recipe
+    for part in place[:-1]:
+        inner = section.model_fields[part].annotation
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
+        section = inner
+    return list(section.model_fields)

@@ -1,0 +1,140 @@
+"""Run: one execution, kept in a folder that explains its results."""
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from medseg.atomic import write_json
+from medseg.errors import UnwritableError
+
+LIBRARIES = ("medseg", "torch", "monai", "torchio", "nibabel", "SimpleITK", "numpy", "scipy")
+
+
+class Run:
+    """A run's folder.
+
+    Attributes:
+        folder: where it is; made when it is not there.
+
+    Raises:
+        UnwritableError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UnwritableError(
+                f"making the folder {folder}",
+                found=error.strerror or str(error),
+                remedy="choose a folder you may write to",
+            ) from error
+        self._started = time.perf_counter()
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe, TOML."""
+        return self.folder / "recipe.toml"
+
+    @property
+    def journal(self) -> Path:
+        """One JSON object per epoch."""
+        return self.folder / "journal.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The training state to go on from."""
+        return self.folder / "checkpoint"
+
+    @property
+    def model(self) -> Path:
+        """The model package."""
+        return self.folder / "model"
+
+    @property
+    def prepared(self) -> Path:
+        """The cache of prepared cases."""
+        return self.folder / "prepared"
+
+    @property
+    def validation(self) -> Path:
+        """The scores after training."""
+        return self.folder / "validation"
+
+    @property
+    def results(self) -> Path:
+        """One JSON object per predicted case."""
+        return self.folder / "results.jsonl"
+
+    def write_record(self, **facts: Any) -> None:
+        """Write run.json: the facts given, versions, machine, and seconds since the run started."""
+        write_json(
+            self.folder / "run.json",
+            {
+                **facts,
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.perf_counter() - self._started, 3),
+                "versions": versions(),
+                "machine": {
+                    "system": platform.system(),
+                    "processor": platform.machine(),
+                    "cores": psutil.cpu_count(),
+                    "ram_mb": round(psutil.virtual_memory().total / 2**20),
+                },
+            },
+        )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of every library a result depends on."""
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Append one JSON object to a file of lines, in one write."""
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise UnwritableError(
+            f"writing {path}",
+            found=error.strerror or str(error),
+            remedy="free some space, or choose a folder you may write to",
+        ) from error
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a file of lines; a line cut off by a crash is left out, a missing file is empty."""
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def peak_ram_mb() -> int:
+    """Return the largest memory this process has held, in MiB (what it holds now, where the system does not tell)."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return int(psutil.Process().memory_info().rss / 2**20)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)

@@ -1,0 +1,278 @@
+"""Train: a recipe and a dataset in, a run out."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medseg.atomic import write_json, write_text
+from medseg.dataset import Dataset
+from medseg.device import keep_freed_memory
+from medseg.errors import MedsegError, NoCasesError, RecipeError, TrainingError
+from medseg.labels import LabelSet
+from medseg.manifest import Case
+from medseg.metrics import CaseScore, summarise, write_metrics
+from medseg.models import build_network, weights_of
+from medseg.package import ModelPackage, save_package
+from medseg.prepared_case import PreparedCase
+from medseg.preprocess import prepare_case
+from medseg.progress import Notify, Progress, ignore
+from medseg.recipe import Recipe
+from medseg.run import Run, append_line, peak_ram_mb, read_lines
+from medseg.segment import Segmenter
+from medseg.train.checkpoint import State, load_checkpoint, save_checkpoint
+from medseg.train.stream import PatchStream
+from medseg.train.trainer import Trainer
+from medseg.train.validate import some_of, validate
+
+Cases = list[tuple[Case, PreparedCase]]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training left behind.
+
+    Attributes:
+        run: its folder.
+        summary: the scores after training, as in validation/summary.json.
+        failed: case id → the error that kept it out.
+    """
+
+    run: Run
+    summary: dict[str, Any]
+    failed: dict[str, MedsegError]
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    fold: int | None = None,
+    device: torch.device,
+    seed: int = 0,
+    resume: bool = False,
+    workers: int | None = None,
+    notify: Notify = ignore,
+) -> TrainingResult:
+    """Train a network and leave a run: recipe, journal, checkpoint, model package, scores.
+
+    Args:
+        recipe: every choice.
+        dataset: the cases.
+        folder: the run's folder.
+        fold: the fold to hold out and validate on; None trains on every case, and then the scores are scores on
+            training data and are called that.
+        device: where the network is trained.
+        seed: of the weights and of every patch drawn.
+        resume: go on from the folder's checkpoint.
+        workers: processes that draw patches; None chooses by the machine's cores.
+        notify: hears of progress, and of each case that cannot be used.
+
+    Raises:
+        NoCasesError: the split leaves nothing to train or validate on.
+        RecipeError, UnknownNameError: the recipe does not fit the dataset, or names what there is not.
+        TrainingError: a run is there already, there is nothing to resume from, or the loss is not finite.
+        MedsegError: no case can be used; the first one's error.
+    """
+    keep_freed_memory()
+    labels = _labels(recipe, dataset)
+    training_cases, validation_cases = dataset.split(fold)
+    run = Run(folder)
+    trainer = _begin(run, recipe, dataset, labels, fold=fold, device=device, seed=seed, resume=resume)
+    every_case = {case.case_id: case for case in (*training_cases, *validation_cases)}
+    prepared, failed = _prepare(run, dataset, list(every_case.values()), recipe, labels, notify)
+    training = _usable(training_cases, prepared, failed, "train on")
+    validation = _usable(validation_cases, prepared, failed, "validate on")
+
+    segmenter = Segmenter(trainer.network, recipe, labels, device)
+    stream = PatchStream([case for _, case in training], recipe, seed=seed)
+    while trainer.state.epoch < recipe.training.epochs:
+        _epoch(
+            run,
+            trainer,
+            stream,
+            workers=_workers(workers),
+            notify=notify,
+            recipe=recipe,
+            score=lambda: _dice(
+                validate(
+                    segmenter,
+                    some_of(validation, recipe.training.validation_cases),
+                    dataset=dataset,
+                    labels=labels,
+                    flips=False,
+                )
+            ),
+        )
+
+    rows: list[CaseScore] = []
+    for scores in validate(segmenter, validation, dataset=dataset, labels=labels, flips=True):
+        rows += scores
+        notify(Progress("validate", len(rows) // len(labels), len(validation), note=scores[0].case_id))
+    scored_on = "training data" if fold is None else f"fold {fold}, held out of training"
+    summary = {"scored_on": scored_on, **summarise(rows)}
+    write_metrics(run.validation / "metrics.csv", rows)
+    write_json(run.validation / "summary.json", summary)
+    save_package(
+        ModelPackage(recipe, labels, dataset.manifest.channels, weights_of(trainer.network), summary), run.model
+    )
+    run.write_record(
+        command="train",
+        fold=fold,
+        seed=seed,
+        device=str(device),
+        training_cases=[case.case_id for case, _ in training],
+        validation_cases=[case.case_id for case, _ in validation],
+        failed={case_id: {"code": error.code, "message": str(error)} for case_id, error in failed.items()},
+    )
+    return TrainingResult(run, summary, failed)
+
+
+def _labels(recipe: Recipe, dataset: Dataset) -> LabelSet:
+    labels = dataset.manifest.label_set.select(recipe.labels)
+    if labels.overlapping and recipe.model.head == "softmax":
+        raise RecipeError(
+            "reading the recipe's labels",
+            found="some share a part, and a softmax head has one label per voxel",
+            remedy='set model.head = "sigmoid"',
+        )
+    return labels
+
+
+def _workers(asked: int | None) -> int:
+    """Return how many processes draw patches; with two cores, drawing in turn with the steps is faster."""
+    cores = os.cpu_count() or 1
+    if asked is not None:
+        return asked
+    return 0 if cores <= 2 else min(8, cores - 1)
+
+
+def _begin(
+    run: Run,
+    recipe: Recipe,
+    dataset: Dataset,
+    labels: LabelSet,
+    *,
+    fold: int | None,
+    device: torch.device,
+    seed: int,
+    resume: bool,
+) -> Trainer:
+    """Return the trainer, fresh or as the checkpoint left it, and write down what the run is about."""
+    facts = [
+        recipe.model_dump(mode="json"),
+        dataset.manifest.name,
+        [case.case_id for case in dataset.cases],
+        fold,
+        seed,
+    ]
+    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    checkpoint = run.checkpoint / "last.safetensors"
+    if checkpoint.exists() and not resume:
+        raise TrainingError(
+            f"training into {run.folder}",
+            found="a run is there already",
+            remedy="add --resume to go on with it, or choose another --out",
+        )
+    torch.manual_seed(seed)
+    network = build_network(recipe, channels=dataset.manifest.channels, labels=len(labels)).to(device)
+    state = State(epoch=0, step=0, best_dice=None, fingerprint=fingerprint)
+    trainer = Trainer(network, recipe, labels, device=device, seed=seed, state=state)
+    if resume and checkpoint.exists():
+        trainer.state = load_checkpoint(checkpoint, network, trainer.optimizer)
+        if trainer.state.fingerprint != fingerprint:
+            raise TrainingError(
+                f"resuming {run.folder}",
+                found="it was started with another recipe, dataset, fold or seed",
+                remedy="give the same ones, or choose another --out",
+            )
+    kept = [line for line in read_lines(run.journal) if line["epoch"] <= trainer.state.epoch]
+    write_text(run.journal, "".join(json.dumps(line) + "\n" for line in kept))
+    write_text(run.recipe, recipe.to_toml())
+    return trainer
+
+
+def _prepare(
+    run: Run, dataset: Dataset, cases: Sequence[Case], recipe: Recipe, labels: LabelSet, notify: Notify
+) -> tuple[dict[str, PreparedCase], dict[str, MedsegError]]:
+    """Prepare every case; those that cannot be used are told of and left out."""
+    prepared: dict[str, PreparedCase] = {}
+    failed: dict[str, MedsegError] = {}
+    for done, case in enumerate(cases, start=1):
+        message = ""
+        try:
+            prepared[case.case_id] = prepare_case(
+                dataset, case, settings=recipe.preprocess, labels=labels, cache=run.prepared
+            )
+        except MedsegError as error:
+            failed[case.case_id] = error
+            message = f"{case.case_id} is left out: {error.code} {error}"
+        notify(Progress("prepare", done, len(cases), note=case.case_id, message=message))
+    return prepared, failed
+
+
+def _usable(
+    cases: Sequence[Case], prepared: dict[str, PreparedCase], failed: dict[str, MedsegError], purpose: str
+) -> Cases:
+    """Return the cases that could be prepared."""
+    usable = [(case, prepared[case.case_id]) for case in cases if case.case_id in prepared]
+    if not usable:
+        first = next(iter(failed.values()))
+        raise NoCasesError(
+            f"choosing cases to {purpose}",
+            found=f"none of {len(cases)} can be used; the first says {first.code} {first}".rstrip("."),
+            remedy="mend the cases; `medseg data check` lists what is wrong with each",
+        )
+    return usable
+
+
+def _epoch(
+    run: Run, trainer: Trainer, stream: PatchStream, *, workers: int, notify: Notify, recipe: Recipe, score: Any
+) -> None:
+    """Train for one epoch, validate when it is time, and write down where training stands."""
+    started = time.perf_counter()
+    rate = trainer.rate
+    loss = trainer.epoch(stream, workers=workers, notify=notify)
+    seconds = time.perf_counter() - started
+    state, settings = trainer.state, recipe.training
+    dice = score() if state.epoch % settings.validate_every == 0 or state.epoch == settings.epochs else None
+    is_best = dice is not None and (state.best_dice is None or dice > state.best_dice)
+    if is_best:
+        state.best_dice = dice
+        save_checkpoint(run.checkpoint / "best.safetensors", state, trainer.network, trainer.optimizer)
+    save_checkpoint(run.checkpoint / "last.safetensors", state, trainer.network, trainer.optimizer)
+    append_line(
+        run.journal,
+        {
+            "epoch": state.epoch,
+            "step": state.step,
+            "loss": loss,
+            "validation_dice": dice,
+            "learning_rate": rate,
+            "seconds": round(seconds, 3),
+            "samples_per_second": round(settings.steps_per_epoch * settings.batch / seconds, 3),
+            "peak_ram_mb": peak_ram_mb(),
+        },
+    )
+    told = f", Dice {dice:.4f}" if dice is not None else ""
+    notify(
+        Progress(
+            "train",
+            state.step,
+            settings.epochs * settings.steps_per_epoch,
+            message=f"epoch {state.epoch}/{settings.epochs}: loss {loss:.4f}{told}, {seconds:.0f} s",
+        )
+    )
+
+
+def _dice(scored: Any) -> float:
+    """Return the mean Dice over cases and labels of some scores; 0 where none is defined."""
+    mean = summarise([row for rows in scored for row in rows])["overall"]["dice"]["mean"]
+    return 0.0 if mean is None else float(mean)

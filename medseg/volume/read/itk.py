@@ -1,0 +1,97 @@
+"""Read NRRD, MHA and MHD files through SimpleITK, and turn its LPS images into volumes."""
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from isal import igzip, isal_zlib
+
+from medseg.errors import CorruptFileError, DimensionError, NoAffineError
+from medseg.volume.geometry import Geometry
+from medseg.volume.volume import Volume
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_itk(path: Path) -> Volume:
+    """Read any file that SimpleITK reads; a fourth axis or a vector voxel becomes the channels.
+
+    Raises:
+        CorruptFileError: SimpleITK cannot read it, it is shorter than its header says, or its checksum does not hold.
+        NoAffineError: a NRRD file without directions.
+        DimensionError: fewer than three axes, or more than four.
+    """
+    _check_file(path)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise CorruptFileError(
+            f"reading {path}", found=last_line(error), remedy="copy it again from its source"
+        ) from error
+    return volume_of(image)
+
+
+def _check_file(path: Path) -> None:
+    """Check what SimpleITK passes over in silence.
+
+    Without directions it takes the patient for upright; and it ignores the checksums of compressed voxels, so that a
+    damaged file would read as noise.
+    """
+    with path.open("rb") as file:
+        nrrd = file.read(4) == b"NRRD"
+        header: dict[str, str] = {}
+        for line in file:
+            key, _, value = line.decode("latin-1").partition(":" if nrrd else "=")
+            header[key.strip().lower()] = value.strip()
+            if not line.strip() or key.strip() == "ElementDataFile":
+                break
+        if nrrd and not {"space", "space directions"} <= header.keys():
+            raise NoAffineError(
+                f"placing {path} in the patient",
+                found="its header lacks space or space directions",
+                remedy="set them once you know the scan's orientation, or convert from DICOM again",
+            )
+        try:
+            if nrrd and header.get("encoding") in ("gzip", "gz") and "data file" not in header:
+                igzip.decompress(file.read())
+            elif header.get("compresseddata") == "True":
+                place = header["elementdatafile"]
+                isal_zlib.decompress(file.read() if place == "LOCAL" else (path.parent / place).read_bytes())
+        except (EOFError, OSError, isal_zlib.error) as error:
+            raise CorruptFileError(
+                f"unzipping {path}", found=f"the voxels are damaged ({error})", remedy="copy it again from its source"
+            ) from error
+
+
+def last_line(error: Exception) -> str:
+    """Return the part of an ITK message that says what happened: its last line, but for a guess at the reason."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Reason:")]
+    return lines[-1].rpartition("): ")[2].strip() if lines else type(error).__name__
+
+
+def volume_of(image: sitk.Image) -> Volume:
+    """Return an ITK image, 3D or 4D, as a volume.
+
+    ITK's arrays are (z, y, x) with voxel components last; its directions and origin are LPS.
+    """
+    if image.GetDimension() not in (3, 4):
+        raise DimensionError(
+            "reading an image",
+            found=f"it has {image.GetDimension()} dimensions",
+            remedy="give a 3D volume, or a 4D one whose last axis counts channels",
+        )
+    array = sitk.GetArrayFromImage(image)
+    components = image.GetNumberOfComponentsPerPixel() > 1
+    spatial = array if components else array[..., None]
+    if image.GetDimension() == 4:
+        spatial = np.moveaxis(spatial, 0, -2).reshape(*array.shape[1:4], -1)
+    dimension = image.GetDimension()
+    direction = np.array(image.GetDirection()).reshape(dimension, dimension)[:3, :3]
+    lps = np.eye(4)
+    lps[:3, :3] = direction * np.array(image.GetSpacing()[:3])
+    lps[:3, 3] = image.GetOrigin()[:3]
+    channels = spatial.transpose(3, 2, 1, 0)
+    if channels.dtype == np.float64:
+        channels = channels.astype(np.float32)
+    _, i, j, k = channels.shape
+    return Volume(channels, Geometry((i, j, k), LPS_TO_RAS @ lps))

@@ -1,0 +1,29 @@
+"""Write NRRD and MHA files through SimpleITK."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from medseg.volume.geometry import Geometry
+from medseg.volume.read.itk import LPS_TO_RAS
+
+
+def save_itk(array: NDArray[Any], geometry: Geometry, path: Path) -> None:
+    """Write channels, shape (C, I, J, K), as one 3D image; more than one channel makes vector voxels.
+
+    Raises:
+        OSError: SimpleITK could not write.
+    """
+    lps = LPS_TO_RAS @ geometry.affine
+    spatial = np.ascontiguousarray(array.transpose(3, 2, 1, 0))
+    image = sitk.GetImageFromArray(spatial[..., 0] if len(array) == 1 else spatial, isVector=len(array) > 1)
+    image.SetSpacing(geometry.spacing_mm)
+    image.SetDirection((lps[:3, :3] / np.array(geometry.spacing_mm)).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError as error:
+        raise OSError(str(error).strip().splitlines()[-1]) from error

@@ -1,0 +1,105 @@
+"""Label sets: ids, names, merged labels and overlapping regions."""
+
+import numpy as np
+import pytest
+
+from medseg.errors import RecipeError, UnknownNameError
+from medseg.labels import ORGAN_COLOURS, LabelSet, colour_of, tidy
+
+NAMES = {0: "background", 6: "Liver", 1: "Spleen", 3: "Left  Kidney", 2: "right kidney "}
+ORGANS = LabelSet.from_names(NAMES)
+# A brain tumour's regions lie one in another: whole tumour ⊃ core ⊃ enhancing.
+TUMOUR = LabelSet.from_names({0: "background", 1: "oedema", 2: "necrosis", 4: "enhancing"})
+REGIONS = TUMOUR.select(
+    {"whole": ["oedema", "necrosis", "enhancing"], "core": ["necrosis", "enhancing"], "enhancing": ["enhancing"]}
+)
+LABEL_MAP = np.array([[0, 1, 2], [4, 4, 3], [1, 0, 2]], np.uint8)
+
+
+def test_labels_come_in_the_order_of_their_ids_without_background():
+    assert [(label.id, label.name, label.parts) for label in ORGANS] == [
+        (1, "spleen", (1,)),
+        (2, "right_kidney", (2,)),
+        (3, "left_kidney", (3,)),
+        (6, "liver", (6,)),
+    ]
+    assert len(ORGANS) == 4
+
+
+def test_background_is_known_even_when_nobody_names_it():
+    assert LabelSet.from_names({7: "aorta"}).known_ids == {0, 7}
+    assert ORGANS.known_ids == {0, 1, 2, 3, 6}
+
+
+@pytest.mark.parametrize("written", ["Left Kidney", "left_kidney", "  LEFT\tkidney "])
+def test_a_name_is_written_one_way(written):
+    assert tidy(written) == "left_kidney"
+
+
+def test_a_recipe_that_chooses_nothing_keeps_every_label():
+    assert ORGANS.select(None) is ORGANS
+
+
+def test_a_merged_label_keeps_the_id_of_its_first_part():
+    chosen = ORGANS.select({"Kidneys": ["Left Kidney", "right_kidney"], "spleen": ["spleen"]})
+    assert [(label.id, label.name, label.parts) for label in chosen] == [(3, "kidneys", (3, 2)), (1, "spleen", (1,))]
+
+
+def test_choosing_labels_forgets_no_id_that_the_dataset_may_hold():
+    assert ORGANS.select({"spleen": ["spleen"]}).known_ids == ORGANS.known_ids
+
+
+def test_labels_can_be_chosen_from_chosen_labels():
+    kidneys = ORGANS.select({"kidneys": ["left_kidney", "right_kidney"], "liver": ["liver"]})
+    assert kidneys.select({"paired": ["kidneys"]}).labels[0].parts == (3, 2)
+
+
+def test_a_part_that_is_not_there_is_answered_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'spleen'"):
+        ORGANS.select({"spleen": ["splen"]})
+
+
+def test_two_labels_cannot_share_an_id():
+    with pytest.raises(RecipeError, match="would share an id"):
+        TUMOUR.select({"whole": ["oedema", "necrosis"], "core": ["oedema"]})
+
+
+def test_labels_overlap_only_where_they_share_a_part():
+    assert REGIONS.overlapping
+    assert not TUMOUR.overlapping
+    assert not ORGANS.select({"kidneys": ["left_kidney", "right_kidney"], "liver": ["liver"]}).overlapping
+
+
+def test_a_region_is_the_union_of_its_parts():
+    whole, core, enhancing = (REGIONS.mask(LABEL_MAP, label) for label in REGIONS)
+    np.testing.assert_array_equal(whole, np.isin(LABEL_MAP, (1, 2, 4)))
+    np.testing.assert_array_equal(core, np.isin(LABEL_MAP, (2, 4)))
+    np.testing.assert_array_equal(enhancing, LABEL_MAP == 4)
+
+
+@pytest.mark.parametrize("labels", [TUMOUR, REGIONS], ids=["exclusive", "regions"])
+def test_the_table_of_channels_agrees_with_the_masks(labels):
+    array = LABEL_MAP * (LABEL_MAP != 3)  # 3 is no id of this dataset
+    channels = labels.encode_table()[:, array]
+    assert channels.dtype == np.uint8
+    for channel, label in zip(channels, labels, strict=True):
+        np.testing.assert_array_equal(channel.astype(bool), labels.mask(array, label))
+
+
+def test_an_id_that_no_label_uses_has_no_channel():
+    table = TUMOUR.select({"core": ["necrosis", "enhancing"]}).encode_table()
+    assert table.tolist() == [[0, 0, 1, 0, 1]]
+
+
+def test_an_organ_has_its_own_colour_whatever_its_id():
+    assert colour_of("spleen", 1) == colour_of("spleen", 40) == ORGAN_COLOURS["spleen"]
+    assert colour_of("kidney_left", 1) != colour_of("kidney_right", 1)
+
+
+def test_labels_without_an_organ_colour_are_told_apart():
+    colours = [colour_of(f"part_{id_}", id_) for id_ in range(1, 118)]
+    assert len(set(colours)) == len(colours)
+    neighbours = np.abs(np.diff(np.array(colours), axis=0)).max(axis=1)
+    assert neighbours.min() > 60
+    assert np.min(colours) >= 0
+    assert np.max(colours) <= 255
