@@ -111,7 +111,7 @@ def demo_command(
     with _reporting(quiet) as notify:
         result = demo(out, device=choose_device(device), seed=seed, notify=notify)
     _print_summary(result.evaluation.summary, as_json=as_json, title="Dice and IoU on scans that training never saw")
-    _say(f"Look at the overlays in {out / 'overlays'}; the trained model is {result.training.run.folder}.")
+    _say(f"Open {result.report} to see them; the trained model is {result.training.run.folder}.")
     return FAILED if result.evaluation.failed else DONE
 
 
@@ -275,7 +275,7 @@ def overlay_command(
     ] = None,
 ) -> int:
     """Paint a label map on its scan, patient's right on the left, with names, millilitres and sides."""
-    from medseg.evaluate.evaluate import labels_found, run_labels
+    from medseg.evaluate.evaluation import labels_found, run_labels
     from medseg.overlay import write_overlay
     from medseg.volume import Source, read_label_map, read_volume
 
@@ -289,7 +289,7 @@ def overlay_command(
         prediction,
         named,
         reference=referred,
-        plane=_plane(plane),
+        plane=plane,
         window=_window(window),
         title=source.case_id,
     )
@@ -380,13 +380,6 @@ def _window(text: str | None) -> tuple[float, float] | None:
     except ValueError:
         pass
     raise OptionError(f"--window {text}", found="it is not LOW,HIGH", remedy="write for instance --window=-160,240")
-
-
-def _plane(name: str) -> Any:
-    from medseg.choose import choose
-
-    planes = ("axial", "coronal", "sagittal")
-    return choose({plane: plane for plane in planes}, name, kind="plane")
 
 
 def _shortened(names: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Demo: the whole path of a scan on synthetic CTs, with no data and in a few minutes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from medseg.package import load_package
 from medseg.predict import CaseResult, find_cases, predict
 from medseg.progress import Notify, ignore
 from medseg.recipe import load_recipe
+from medseg.report import write_page
 from medseg.synthetic import write_synthetic_dataset
 from medseg.train import TrainingResult, train
 from medseg.volume import read_label_map, read_volume
@@ -31,21 +33,26 @@ class DemoResult:
         predictions: one result per new scan.
         evaluation: their scores.
         overlays: pictures of prediction and reference on each new scan.
+        report: a page with scores and overlays.
     """
 
     training: TrainingResult
     predictions: list[CaseResult]
     evaluation: Evaluation
     overlays: list[Path]
+    report: Path
 
 
-def demo(folder: Path, *, device: torch.device, seed: int = 0, notify: Notify = ignore) -> DemoResult:
+def demo(
+    folder: Path, *, device: torch.device, seed: int = 0, overrides: Sequence[str] = (), notify: Notify = ignore
+) -> DemoResult:
     """Make synthetic abdominal CTs, train on them, segment and score new ones, and draw them.
 
     Args:
         folder: where everything goes; new or empty.
         device: where the network runs.
         seed: of the scans and of the training.
+        overrides: changes to the `demo` recipe, as for `--set`.
         notify: hears of progress.
 
     Raises:
@@ -55,7 +62,7 @@ def demo(folder: Path, *, device: torch.device, seed: int = 0, notify: Notify = 
         raise OptionError(
             f"--out {folder}", found="it holds something already", remedy="choose a new folder, or remove this one"
         )
-    recipe = load_recipe("demo")
+    recipe = load_recipe("demo", overrides)
     data = write_synthetic_dataset(folder / "training_data", cases=TRAINING_CASES, seed=seed)
     training = train(recipe, open_dataset(data), folder / "run", fold=0, device=device, seed=seed, notify=notify)
 
@@ -76,4 +83,14 @@ def demo(folder: Path, *, device: torch.device, seed: int = 0, notify: Notify = 
             title=result.case_id,
         )
         overlays.append(picture)
-    return DemoResult(training, predictions, evaluation, overlays)
+    report = folder / "report.html"
+    write_page(
+        report,
+        title="medseg demo",
+        lead=f"A 3D U-Net, trained on {TRAINING_CASES} synthetic CTs, segments {NEW_CASES} that it never saw. Fill: "
+        "prediction. Line: reference.",
+        summary=evaluation.summary,
+        rows=evaluation.rows,
+        pictures=overlays,
+    )
+    return DemoResult(training, predictions, evaluation, overlays, report)

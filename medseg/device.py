@@ -1,6 +1,7 @@
 """The processor that tensors live on, and what it is good at."""
 
 import ctypes
+import re
 import sys
 
 import torch
@@ -23,7 +24,7 @@ def choose_device(name: str = "auto") -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+    if not re.fullmatch(r"(cpu|cuda|mps)(:[0-9]+)?", name):
         raise OptionError(f"--device {name}", found="it is none of auto, cpu, cuda, cuda:N, mps", remedy="choose one")
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= count:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from medseg.atomic import whole, write_bytes, write_json
-from medseg.errors import MedsegError, MissingFileError, PackageError
+from medseg.errors import MissingFileError, PackageError
 from medseg.labels import LabelSet
 from medseg.models import build_network, load_weights
 from medseg.recipe import Recipe, parse_recipe
@@ -106,10 +105,10 @@ def load_package(path: Path) -> ModelPackage:
             return _open(lambda name: (folder / name).read_bytes())
         with zipfile.ZipFile(path) as archive:
             return _open(lambda name: _read_member(archive, name))
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile, SafetensorError, MedsegError) as error:
+    except Exception as error:  # json, zipfile and safetensors raise a dozen kinds for bytes that are no package
         raise PackageError(
             f"loading the model {path}",
-            found=str(error).rstrip("."),
+            found=f"{str(error).rstrip('.')} ({type(error).__name__})",
             remedy="give a run that finished training, or a package made by medseg",
         ) from error
 

@@ -123,7 +123,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the JSON objects of a file of lines; a line cut off by a crash is left out, a missing file is empty."""
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):
         try:
             yield json.loads(line)
         except ValueError:

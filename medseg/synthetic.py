@@ -72,7 +72,7 @@ def write_synthetic_dataset(folder: Path, *, cases: int, seed: int = 0) -> Path:
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UnwritableError(f"writing {folder}", found="it holds something already", remedy="name a new folder")
-    names = [f"synthetic_{number:03d}.nii.gz" for number in range(cases)]
+    names = [f"synthetic_{seed}_{number:03d}.nii.gz" for number in range(cases)]
     summary = {
         "name": "Synthetic abdomen",
         "description": "Invented portal-venous CT of the abdomen, drawn by medseg. No patient was scanned.",

@@ -70,27 +70,25 @@ def test_a_file_reaches_the_disk_before_it_gets_its_name(old, monkeypatch):
 
 @pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt, SystemExit, MemoryError])
 def test_an_interrupted_writer_leaves_what_was_there(old, interruption):
-    with pytest.raises(interruption), whole(old) as temporary:
-        temporary.write_text("half")
-        raise interruption
+    def write() -> None:
+        with whole(old) as temporary:
+            temporary.write_text("half")
+            raise interruption
+
+    with pytest.raises(interruption):
+        write()
     assert old.read_text() == "old"
     assert names(old.parent) == ["scores.json"]
 
 
 def test_a_disk_that_fills_up_while_writing_leaves_what_was_there(old, monkeypatch):
-    real = Path.open
+    def write_half(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        full_disk()
 
-    def open_on_full_disk(path, *args, **options):
-        file = real(path, *args, **options)
-        if "w" in "".join(args):
-            file.write(b"half")
-            file.flush()
-            full_disk()
-        return file
-
-    with monkeypatch.context() as patch, pytest.raises(UnwritableError, match="No space left") as caught:
-        patch.setattr(Path, "open", open_on_full_disk)
-        patch.setattr(Path, "write_bytes", lambda path, _: open_on_full_disk(path, "wb"))
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(UnwritableError, match="No space left") as caught:
         write_json(old, {"new": 1})
     assert caught.value.code == "E_UNWRITABLE"
     assert caught.value.asked == f"writing {old}"
@@ -130,11 +128,11 @@ def test_a_folder_below_a_file_cannot_be_written(old):
 
 
 def test_a_folder_without_permission_cannot_be_written(old, monkeypatch):
-    def refuse(*_, **__):
+    def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    with monkeypatch.context() as patch, pytest.raises(UnwritableError, match="Permission denied"):
-        patch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(UnwritableError, match="Permission denied"):
         write_text(old, "new")
     assert old.read_text() == "old"
 
@@ -171,10 +169,15 @@ def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     (model / "old.txt").write_text("old")
-    with pytest.raises(UnwritableError, match="No space left"), whole(model) as temporary:
-        temporary.mkdir()
-        (temporary / "new.txt").write_text("half")
-        full_disk()
+
+    def write() -> None:
+        with whole(model) as temporary:
+            temporary.mkdir()
+            (temporary / "new.txt").write_text("half")
+            full_disk()
+
+    with pytest.raises(UnwritableError, match="No space left"):
+        write()
     assert names(model) == ["old.txt"]
     assert names(tmp_path) == ["model"]
 

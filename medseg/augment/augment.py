@@ -1,8 +1,7 @@
 """Augmenter: TorchIO's transforms, drawn from a seed, so that every patch can be drawn again.
 
 The seed is the draw: the same seed makes the same patch whatever was drawn before it, in whichever process. Labels go
-    through
-the spatial transforms by nearest neighbour and through no other.
+through the spatial transforms by nearest neighbour and through no other.
 """
 
 from collections.abc import Callable
@@ -27,14 +26,16 @@ class Augmenter:
     """
 
     def __init__(self, settings: Augment, patch: tuple[int, int, int]) -> None:
-        self._flat = tuple(size == 1 for size in patch)
+        # A slice's normal comes first for TorchIO, whose motion artefacts run along the last axis.
+        self._normal = patch.index(1) if 1 in patch else 0
+        flat = (1 in patch, False, False)
         self._steps = [
-            (probability, build(settings, self._flat))
+            (probability, build(settings, flat))
             for probability, build in ((getattr(settings, name), build) for name, build in TRANSFORMS.items())
             if probability > 0
         ]
         self._flip = settings.flip
-        self._flip_axes = [AXES.index(axis) for axis in settings.flip_axes if not self._flat[AXES.index(axis)]]
+        self._flip_axes = [AXES.index(axis) for axis in settings.flip_axes if patch[AXES.index(axis)] > 1]
 
     def __call__(
         self, image: NDArray[np.float32], label_map: NDArray[Any], *, seed: int
@@ -47,16 +48,19 @@ class Augmenter:
         drawn = [transform for probability, transform in self._steps if rng.random() < probability]
         if not drawn:
             return np.ascontiguousarray(image), np.ascontiguousarray(label_map)
+        turned = np.moveaxis(image, self._normal + 1, 1).copy()
+        ids = np.moveaxis(label_map, self._normal, 0)[None].astype(np.int32)
         subject = tio.Subject(
-            image=tio.ScalarImage(tensor=torch.from_numpy(image.copy()), affine=np.eye(4)),
-            label_map=tio.LabelMap(tensor=torch.from_numpy(label_map[None].astype(np.int32)), affine=np.eye(4)),
+            image=tio.ScalarImage(tensor=torch.from_numpy(turned), affine=np.eye(4)),
+            label_map=tio.LabelMap(tensor=torch.from_numpy(ids), affine=np.eye(4)),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**31)))
             for transform in drawn:
                 subject = transform(subject)
-        varied = subject["image"].data.numpy().astype(np.float32, copy=False)
-        return varied, subject["label_map"].data.numpy()[0].astype(label_map.dtype)
+        varied = np.moveaxis(subject["image"].data.numpy(), 1, self._normal + 1)
+        ids = np.moveaxis(subject["label_map"].data.numpy()[0], 0, self._normal)
+        return np.ascontiguousarray(varied, np.float32), np.ascontiguousarray(ids, label_map.dtype)
 
 
 def _affine(settings: Augment, flat: tuple[bool, ...]) -> Any:
@@ -87,7 +91,19 @@ def _blur(settings: Augment, flat: tuple[bool, ...]) -> Any:
 
 
 def _motion(settings: Augment, flat: tuple[bool, ...]) -> Any:
-    return tio.RandomMotion(degrees=5, translation=3, num_transforms=1)
+    kind = _MotionInPlane if any(flat) else tio.RandomMotion
+    return kind(degrees=5, translation=3, num_transforms=1)
+
+
+class _MotionInPlane(tio.RandomMotion):  # type: ignore[misc]
+    """Motion of a slice whose normal is the first axis: it turns about the normal and shifts within its plane."""
+
+    def get_params(self, *args: Any, **options: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return when the patient moves, the rotations in degrees and the shifts in voxels."""
+        times, degrees, shift = super().get_params(*args, **options)
+        degrees[:, 1:] = 0
+        shift[:, 0] = 0
+        return times, degrees, shift
 
 
 def _bias_field(settings: Augment, flat: tuple[bool, ...]) -> Any:
@@ -102,7 +118,7 @@ def _noise(settings: Augment, flat: tuple[bool, ...]) -> Any:
     return tio.RandomNoise(mean=0, std=settings.noise_std)
 
 
-# In order of application; each name is a probability of the recipe's section.
+# In order of application; each name is a probability of the recipe's section. `flat` marks the axes without extent.
 TRANSFORMS: dict[str, Callable[[Augment, tuple[bool, ...]], Any]] = {
     "affine": _affine,
     "elastic": _elastic,

@@ -1,5 +1,5 @@
 """Score label maps against references."""
 
-from medseg.evaluate.evaluate import Evaluation, evaluate
+from medseg.evaluate.evaluation import Evaluation, evaluate
 
 __all__ = ["Evaluation", "evaluate"]

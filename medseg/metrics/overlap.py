@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from medseg.labels import LabelSet
 from medseg.volume import LabelMap
 
+# Up to here a table of all ids is small, and counting into it fast; beyond, it is of the ids that occur.
+FEW_IDS = 1024
+
 
 @dataclass(frozen=True)
 class CaseScore:
@@ -65,11 +68,11 @@ def score_label_map(prediction: LabelMap, reference: LabelMap, labels: LabelSet,
         GridMismatchError: the two lie on different grids.
     """
     prediction.check_grid(reference.geometry)
-    joint = joint_histogram(reference.array, prediction.array)
+    ids, joint = joint_histogram(reference.array, prediction.array)
     ml = reference.geometry.voxel_ml
     rows = []
     for label in labels:
-        parts = [part for part in label.parts if part < len(joint)]
+        parts = np.flatnonzero(np.isin(ids, label.parts))
         both = int(joint[np.ix_(parts, parts)].sum())
         in_reference, in_prediction = int(joint[parts].sum()), int(joint[:, parts].sum())
         rows.append(
@@ -88,14 +91,24 @@ def score_label_map(prediction: LabelMap, reference: LabelMap, labels: LabelSet,
     return rows
 
 
-def joint_histogram(reference: NDArray[np.integer[Any]], prediction: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    """Return how many voxels have each pair of ids: shape (n, n), rows by reference, n one above the highest id.
+def joint_histogram(
+    reference: NDArray[np.integer[Any]], prediction: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Count how many voxels have each pair of ids.
 
     Every overlap score of every label is a sum over this table, so the voxels are read once.
+
+    Returns:
+        n ids, ascending, among them all that occur; and the counts, shape (n, n), rows by reference.
     """
     size = int(max(reference.max(initial=0), prediction.max(initial=0))) + 1
-    pairs = reference.astype(np.int64).ravel() * size + prediction.ravel()
-    return np.bincount(pairs, minlength=size * size).reshape(size, size)
+    ids = np.arange(size)
+    if size > FEW_IDS:
+        occurs = np.bincount(reference.ravel(), minlength=size) + np.bincount(prediction.ravel(), minlength=size) > 0
+        ids, row_of = np.flatnonzero(occurs), np.cumsum(occurs) - 1
+        reference, prediction = row_of[reference], row_of[prediction]
+    pairs = reference.astype(np.int64).ravel() * len(ids) + prediction.ravel()
+    return ids, np.bincount(pairs, minlength=len(ids) ** 2).reshape(len(ids), len(ids))
 
 
 def ratio(part: int, whole: int) -> float | None:

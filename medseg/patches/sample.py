@@ -24,7 +24,8 @@ def draw_patch(
 
     Returns:
         The image, shape (C, *patch), and the label map, shape (*patch). A box stays inside the case where it can; where
-        it is larger, the case lies in its middle and 0 surrounds it.
+        it is larger, the case lies in its middle, and both continue beyond its edges as they end there: a slab of an
+        abdomen does not end in air.
     """
     shape = case.label_map.shape
     present = [points for points in case.points_voxel if len(points)]
@@ -42,7 +43,7 @@ def draw_patch(
 
 
 def cut(array: NDArray[Any], start: list[int], patch: Patch) -> NDArray[Any]:
-    """Return the box that begins at `start`, in the last three axes; outside the array it is 0."""
+    """Return the box that begins at `start`, in the last three axes; outside the array it continues as at the edge."""
     inside: list[slice] = []
     padding: list[tuple[int, int]] = []
     for at, side, size in zip(start, patch, array.shape[-3:], strict=True):
@@ -51,4 +52,4 @@ def cut(array: NDArray[Any], start: list[int], patch: Patch) -> NDArray[Any]:
         padding.append((low - at, at + side - high))
     lead = array.ndim - 3
     box = array[(slice(None),) * lead + tuple(inside)]
-    return np.ascontiguousarray(np.pad(box, [(0, 0)] * lead + padding))
+    return np.ascontiguousarray(np.pad(box, [(0, 0)] * lead + padding, mode="edge"))

@@ -30,7 +30,7 @@ def slide(
     Args:
         network: takes (B, C, *patch) to logits (B, L, *patch).
         image: prepared intensities, shape (C, I, J, K), on the device of the network.
-        patch: the window's shape; smaller volumes are padded with 0.
+        patch: the window's shape; smaller volumes are continued as they end at their edges.
         overlap: of a window with its neighbour, as a fraction in [0, 1).
         flips: axes (0, 1, 2) mirrored at test time; the logits of all their combinations are averaged.
 
@@ -43,7 +43,7 @@ def slide(
     before = [int(n) for n in short // 2]
     after = [int(n) - b for n, b in zip(short, before, strict=True)]
     padding = [n for pair in zip(reversed(before), reversed(after), strict=True) for n in pair]
-    padded = torch.nn.functional.pad(image, padding)
+    padded = torch.nn.functional.pad(image[None], padding, mode="replicate")[0]
     summed = _sum_windows(network, padded, patch=patch, overlap=overlap, flips=flips)
     inside = tuple(slice(b, b + int(n)) for b, n in zip(before, sides, strict=True))
     return summed[(slice(None), *inside)]
@@ -93,7 +93,7 @@ def window_starts(size: int, side: int, overlap: float) -> list[int]:
     """Return where windows of `side` voxels begin along an axis of `size` voxels: evenly, the last one at the end."""
     if size <= side:
         return [0]
-    step = max(1.0, side * (1 - overlap))
+    step = max(1, side - math.ceil(side * overlap))
     count = math.ceil((size - side) / step) + 1
     return [round(index * (size - side) / (count - 1)) for index in range(count)]
 

@@ -67,6 +67,7 @@ def _key(paths: list[Path], settings: Preprocess, labels: LabelSet) -> str:
         "form": PREPARED_FORM,
         "settings": settings.model_dump(mode="json"),
         "labels": [label.parts for label in labels],
+        "known_ids": sorted(labels.known_ids),
         "files": [sha256_of(path) for path in paths if path.is_file()],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from medseg.recipe import Preprocess
 from medseg.volume import Geometry, Volume, resample
 
+# A channel that varies by less than this part of its mean is constant: resampling leaves float32's rounding on it.
+CONSTANT = 1e-6
+
 
 def prepare(volume: Volume, settings: Preprocess) -> Volume:
     """Return the scan on the prepared grid, with the intensities the network expects.
@@ -42,7 +45,7 @@ def foreground_box(array: NDArray[Any], low: float) -> tuple[list[int], list[int
 
     Where there is none, the box is the whole grid.
     """
-    above: NDArray[np.bool_] = (array > low).any(axis=0)
+    above = np.any(array > low, axis=0)
     start, stop = [0, 0, 0], list(above.shape)
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
@@ -63,6 +66,6 @@ def scale_intensities(array: NDArray[np.float32], window_hu: tuple[float, float]
         return windowed
     flat = array.reshape(len(array), -1).astype(np.float64)
     mean, std = flat.mean(axis=1), flat.std(axis=1)
-    scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > 0)
+    scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > CONSTANT * np.abs(mean))
     normalised: NDArray[np.float32] = ((flat - mean[:, None]) * scale[:, None]).astype(np.float32)
     return normalised.reshape(array.shape)

@@ -1,5 +1,5 @@
 """Train a network on a dataset, as a recipe says."""
 
-from medseg.train.train import TrainingResult, train
+from medseg.train.training import TrainingResult, train
 
 __all__ = ["TrainingResult", "train"]

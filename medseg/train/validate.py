@@ -1,42 +1,61 @@
-"""Validation: whole volumes, segmented and scored on their own grids."""
+"""Validator: whole volumes, segmented and scored on their own grids."""
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from medseg.dataset import Dataset
 from medseg.labels import LabelSet
 from medseg.manifest import Case
-from medseg.metrics import CaseScore, score_label_map
+from medseg.metrics import CaseScore, score_label_map, summarise
 from medseg.prepared_case import PreparedCase
 from medseg.segment import Segmenter
 from medseg.volume import read_label_map
 
+T = TypeVar("T")
 
-def validate(
-    segmenter: Segmenter,
-    cases: Sequence[tuple[Case, PreparedCase]],
-    *,
-    dataset: Dataset,
-    labels: LabelSet,
-    flips: bool,
-) -> Iterator[list[CaseScore]]:
-    """Yield the scores of one case after the other.
+
+class Validator:
+    """Scores a network on labelled cases.
 
     Args:
-        segmenter: segments them.
+        segmenter: holds the network.
         cases: each with its prepared form.
         dataset: says where the references are.
         labels: what is scored.
-        flips: whether to predict the recipe's test-time flips; left out while training.
     """
-    for case, prepared in cases:
-        logits = segmenter.logits(prepared.image, flips=flips)
-        prediction = segmenter.restore(logits, source=prepared.geometry, target=prepared.native)
-        reference = read_label_map(dataset.label(case))
-        yield score_label_map(prediction, reference, labels, case_id=case.case_id)
+
+    def __init__(
+        self, segmenter: Segmenter, cases: Sequence[tuple[Case, PreparedCase]], dataset: Dataset, labels: LabelSet
+    ) -> None:
+        self.cases = cases
+        self._segmenter = segmenter
+        self._dataset = dataset
+        self._labels = labels
+
+    def scores(self) -> Iterator[list[CaseScore]]:
+        """Yield the rows of one case after the other, predicted as the recipe says."""
+        for case, prepared in self.cases:
+            yield self._score(case, prepared, flips=True)
+
+    def dice(self, *, most: int) -> float:
+        """Return the mean Dice of up to `most` cases, evenly spaced, without test-time flips.
+
+        Each case counts with the mean of its labels; where nothing is defined, the Dice is 0.
+        """
+        some = evenly(self.cases, most)
+        rows = [row for case, prepared in some for row in self._score(case, prepared, flips=False)]
+        mean = summarise(rows)["overall"]["dice"]["mean"]
+        return 0.0 if mean is None else float(mean)
+
+    def _score(self, case: Case, prepared: PreparedCase, *, flips: bool) -> list[CaseScore]:
+        logits = self._segmenter.logits(prepared.image, flips=flips)
+        prediction = self._segmenter.restore(logits, source=prepared.geometry, target=prepared.native)
+        reference = read_label_map(self._dataset.label(case))
+        return score_label_map(prediction, reference, self._labels, case_id=case.case_id)
 
 
-def some_of(cases: Sequence[tuple[Case, PreparedCase]], most: int) -> list[tuple[Case, PreparedCase]]:
-    """Return up to `most` cases, evenly spaced."""
-    if len(cases) <= most:
-        return list(cases)
-    return [cases[index * len(cases) // most] for index in range(most)]
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return up to `most` items, evenly spaced."""
+    if len(items) <= most:
+        return list(items)
+    return [items[index * len(items) // most] for index in range(most)]

@@ -71,7 +71,7 @@ def listed(ids: list[int]) -> str:
     return ", ".join(map(str, ids[:12])) + (f" and {len(ids) - 12} more" if len(ids) > 12 else "")
 
 
-def _whole_numbers(array: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+def _whole_numbers(array: NDArray[Any]) -> NDArray[Any]:
     """Return the ids in the smallest unsigned type that holds them."""
     if array.dtype in (np.uint8, np.uint16):
         return array

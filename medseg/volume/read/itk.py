@@ -57,7 +57,7 @@ def _check_file(path: Path) -> None:
             elif header.get("compresseddata") == "True":
                 place = header["elementdatafile"]
                 isal_zlib.decompress(file.read() if place == "LOCAL" else (path.parent / place).read_bytes())
-        except (EOFError, OSError, isal_zlib.error) as error:
+        except (EOFError, OSError, isal_zlib.error) as error:  # type: ignore[misc]  # isal's stub is wrong
             raise CorruptFileError(
                 f"unzipping {path}", found=f"the voxels are damaged ({error})", remedy="copy it again from its source"
             ) from error

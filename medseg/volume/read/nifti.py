@@ -51,7 +51,7 @@ def _inflate(path: Path) -> bytes:
         return data
     try:
         return bytes(igzip.decompress(data))
-    except (EOFError, OSError, isal_zlib.error) as error:
+    except (EOFError, OSError, isal_zlib.error) as error:  # type: ignore[misc]  # isal's stub is wrong
         raise CorruptFileError(
             f"unzipping {path}", found=f"the gzip data is damaged ({error})", remedy="copy it again from its source"
         ) from error
@@ -113,4 +113,4 @@ def _voxels(image: Any, size: int, path: Path) -> NDArray[Any]:
             remedy="give one number per voxel and channel",
         )
     wanted = np.dtype(np.float32) if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
-    return array.astype(wanted, copy=False).reshape(*shape[:3], -1)
+    return np.asarray(array, wanted).reshape(*shape[:3], -1)

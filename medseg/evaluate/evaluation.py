@@ -54,14 +54,15 @@ def evaluate(
     pairs, failed, unpredicted = _pairs(predictions, references)
     labels = labels or run_labels(predictions)
     rows: list[CaseScore] = []
+    for case_id, error in failed.items():
+        notify(Progress("evaluate", 0, len(pairs), message=f"{case_id}: {error.code} {error}"))
     for done, (case_id, prediction, reference) in enumerate(pairs, start=1):
         message = ""
         try:
             rows += _score(case_id, prediction, reference, labels)
         except MedsegError as error:
             failed[case_id] = error
-        if case_id in failed:
-            message = f"{case_id}: {failed[case_id].code} {failed[case_id]}"
+            message = f"{case_id}: {error.code} {error}"
         notify(Progress("evaluate", done, len(pairs), note=case_id, message=message))
     summary = {
         "predictions": str(predictions),

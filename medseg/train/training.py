@@ -29,9 +29,7 @@ from medseg.segment import Segmenter
 from medseg.train.checkpoint import State, load_checkpoint, save_checkpoint
 from medseg.train.stream import PatchStream
 from medseg.train.trainer import Trainer
-from medseg.train.validate import some_of, validate
-
-Cases = list[tuple[Case, PreparedCase]]
+from medseg.train.validate import Validator
 
 
 @dataclass(frozen=True)
@@ -63,68 +61,46 @@ def train(
 ) -> TrainingResult:
     """Train a network and leave a run: recipe, journal, checkpoint, model package, scores.
 
+    The package holds the weights of the last step; those of the best validation are kept in the checkpoint folder.
+
     Args:
         recipe: every choice.
         dataset: the cases.
         folder: the run's folder.
-        fold: the fold to hold out and validate on; None trains on every case, and then the scores are scores on
-            training data and are called that.
+        fold: the fold to hold out and validate on; None trains on every case and validates on the same ones, and then
+            the scores are called scores on training data.
         device: where the network is trained.
         seed: of the weights and of every patch drawn.
-        resume: go on from the folder's checkpoint.
+        resume: go on from the folder's checkpoint, where there is one.
         workers: processes that draw patches; None chooses by the machine's cores.
         notify: hears of progress, and of each case that cannot be used.
 
     Raises:
-        NoCasesError: the split leaves nothing to train or validate on.
+        NoCasesError: the split leaves nothing to train or validate on, or none of it can be used.
         RecipeError, UnknownNameError: the recipe does not fit the dataset, or names what there is not.
-        TrainingError: a run is there already, there is nothing to resume from, or the loss is not finite.
-        MedsegError: no case can be used; the first one's error.
+        TrainingError: a run is there already, the checkpoint is another run's, or the loss is not finite.
+        UnwritableError: the folder cannot be written to.
     """
     keep_freed_memory()
     labels = _labels(recipe, dataset)
-    training_cases, validation_cases = dataset.split(fold)
+    split = dataset.split(fold)
     run = Run(folder)
     trainer = _begin(run, recipe, dataset, labels, fold=fold, device=device, seed=seed, resume=resume)
-    every_case = {case.case_id: case for case in (*training_cases, *validation_cases)}
-    prepared, failed = _prepare(run, dataset, list(every_case.values()), recipe, labels, notify)
-    training = _usable(training_cases, prepared, failed, "train on")
-    validation = _usable(validation_cases, prepared, failed, "validate on")
+    prepared, failed = _prepare(run, dataset, split, recipe, labels, notify)
+    training, validation = (_usable(cases, prepared, failed) for cases in split)
 
-    segmenter = Segmenter(trainer.network, recipe, labels, device)
+    validator = Validator(Segmenter(trainer.network, recipe, labels, device), validation, dataset, labels)
     stream = PatchStream([case for _, case in training], recipe, seed=seed)
     while trainer.state.epoch < recipe.training.epochs:
-        _epoch(
-            run,
-            trainer,
-            stream,
-            workers=_workers(workers),
-            notify=notify,
-            recipe=recipe,
-            score=lambda: _dice(
-                validate(
-                    segmenter,
-                    some_of(validation, recipe.training.validation_cases),
-                    dataset=dataset,
-                    labels=labels,
-                    flips=False,
-                )
-            ),
-        )
+        _epoch(run, recipe, trainer, stream, validator, workers=_workers(workers), notify=notify)
 
-    rows: list[CaseScore] = []
-    for scores in validate(segmenter, validation, dataset=dataset, labels=labels, flips=True):
-        rows += scores
-        notify(Progress("validate", len(rows) // len(labels), len(validation), note=scores[0].case_id))
     scored_on = "training data" if fold is None else f"fold {fold}, held out of training"
-    summary = {"scored_on": scored_on, **summarise(rows)}
-    write_metrics(run.validation / "metrics.csv", rows)
-    write_json(run.validation / "summary.json", summary)
-    save_package(
-        ModelPackage(recipe, labels, dataset.manifest.channels, weights_of(trainer.network), summary), run.model
-    )
+    summary = _score(run, validator, scored_on, notify)
+    weights = weights_of(trainer.network)
+    save_package(ModelPackage(recipe, labels, dataset.manifest.channels, weights, summary), run.model)
     run.write_record(
         command="train",
+        dataset=dataset.manifest.name,
         fold=fold,
         seed=seed,
         device=str(device),
@@ -147,10 +123,10 @@ def _labels(recipe: Recipe, dataset: Dataset) -> LabelSet:
 
 
 def _workers(asked: int | None) -> int:
-    """Return how many processes draw patches; with two cores, drawing in turn with the steps is faster."""
-    cores = os.cpu_count() or 1
+    """Return how many processes draw patches; with two cores, drawing in turn with the steps is as fast."""
     if asked is not None:
         return asked
+    cores = os.cpu_count() or 1
     return 0 if cores <= 2 else min(8, cores - 1)
 
 
@@ -166,14 +142,6 @@ def _begin(
     resume: bool,
 ) -> Trainer:
     """Return the trainer, fresh or as the checkpoint left it, and write down what the run is about."""
-    facts = [
-        recipe.model_dump(mode="json"),
-        dataset.manifest.name,
-        [case.case_id for case in dataset.cases],
-        fold,
-        seed,
-    ]
-    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     checkpoint = run.checkpoint / "last.safetensors"
     if checkpoint.exists() and not resume:
         raise TrainingError(
@@ -183,11 +151,11 @@ def _begin(
         )
     torch.manual_seed(seed)
     network = build_network(recipe, channels=dataset.manifest.channels, labels=len(labels)).to(device)
-    state = State(epoch=0, step=0, best_dice=None, fingerprint=fingerprint)
+    state = State(epoch=0, step=0, best_dice=None, fingerprint=_fingerprint(recipe, dataset, fold, seed))
     trainer = Trainer(network, recipe, labels, device=device, seed=seed, state=state)
-    if resume and checkpoint.exists():
+    if checkpoint.exists():
         trainer.state = load_checkpoint(checkpoint, network, trainer.optimizer)
-        if trainer.state.fingerprint != fingerprint:
+        if trainer.state.fingerprint != state.fingerprint:
             raise TrainingError(
                 f"resuming {run.folder}",
                 found="it was started with another recipe, dataset, fold or seed",
@@ -199,54 +167,74 @@ def _begin(
     return trainer
 
 
+def _fingerprint(recipe: Recipe, dataset: Dataset, fold: int | None, seed: int) -> str:
+    """Return a hash of what a run is started with."""
+    case_ids = [case.case_id for case in dataset.cases]
+    facts = [recipe.model_dump(mode="json"), dataset.manifest.name, case_ids, fold, seed]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
 def _prepare(
-    run: Run, dataset: Dataset, cases: Sequence[Case], recipe: Recipe, labels: LabelSet, notify: Notify
+    run: Run,
+    dataset: Dataset,
+    split: tuple[Sequence[Case], Sequence[Case]],
+    recipe: Recipe,
+    labels: LabelSet,
+    notify: Notify,
 ) -> tuple[dict[str, PreparedCase], dict[str, MedsegError]]:
-    """Prepare every case; those that cannot be used are told of and left out."""
+    """Prepare every case of a split; those that cannot be used are told of and left out."""
+    cases = {case.case_id: case for side in split for case in side}
     prepared: dict[str, PreparedCase] = {}
     failed: dict[str, MedsegError] = {}
-    for done, case in enumerate(cases, start=1):
+    for done, (case_id, case) in enumerate(cases.items(), start=1):
         message = ""
         try:
-            prepared[case.case_id] = prepare_case(
+            prepared[case_id] = prepare_case(
                 dataset, case, settings=recipe.preprocess, labels=labels, cache=run.prepared
             )
         except MedsegError as error:
-            failed[case.case_id] = error
-            message = f"{case.case_id} is left out: {error.code} {error}"
-        notify(Progress("prepare", done, len(cases), note=case.case_id, message=message))
+            failed[case_id] = error
+            message = f"{case_id} is left out: {error.code} {error}"
+        notify(Progress("prepare", done, len(cases), note=case_id, message=message))
     return prepared, failed
 
 
 def _usable(
-    cases: Sequence[Case], prepared: dict[str, PreparedCase], failed: dict[str, MedsegError], purpose: str
-) -> Cases:
+    cases: Sequence[Case], prepared: dict[str, PreparedCase], failed: dict[str, MedsegError]
+) -> list[tuple[Case, PreparedCase]]:
     """Return the cases that could be prepared."""
     usable = [(case, prepared[case.case_id]) for case in cases if case.case_id in prepared]
     if not usable:
-        first = next(iter(failed.values()))
+        first = failed[cases[0].case_id]
         raise NoCasesError(
-            f"choosing cases to {purpose}",
-            found=f"none of {len(cases)} can be used; the first says {first.code} {first}".rstrip("."),
+            "choosing cases",
+            found=f"none of {len(cases)} can be used; the first says {first.code} {first}",
             remedy="mend the cases; `medseg data check` lists what is wrong with each",
         )
     return usable
 
 
 def _epoch(
-    run: Run, trainer: Trainer, stream: PatchStream, *, workers: int, notify: Notify, recipe: Recipe, score: Any
+    run: Run,
+    recipe: Recipe,
+    trainer: Trainer,
+    stream: PatchStream,
+    validator: Validator,
+    *,
+    workers: int,
+    notify: Notify,
 ) -> None:
     """Train for one epoch, validate when it is time, and write down where training stands."""
-    started = time.perf_counter()
-    rate = trainer.rate
+    settings, state = recipe.training, trainer.state
+    rate, started = trainer.rate, time.perf_counter()
     loss = trainer.epoch(stream, workers=workers, notify=notify)
     seconds = time.perf_counter() - started
-    state, settings = trainer.state, recipe.training
-    dice = score() if state.epoch % settings.validate_every == 0 or state.epoch == settings.epochs else None
-    is_best = dice is not None and (state.best_dice is None or dice > state.best_dice)
-    if is_best:
-        state.best_dice = dice
-        save_checkpoint(run.checkpoint / "best.safetensors", state, trainer.network, trainer.optimizer)
+    dice = None
+    if state.epoch % settings.validate_every == 0 or state.epoch == settings.epochs:
+        dice = validator.dice(most=settings.validation_cases)
+        if state.best_dice is None or dice > state.best_dice:
+            state.best_dice = dice
+            save_checkpoint(run.checkpoint / "best.safetensors", state, trainer.network, trainer.optimizer)
     save_checkpoint(run.checkpoint / "last.safetensors", state, trainer.network, trainer.optimizer)
     append_line(
         run.journal,
@@ -261,18 +249,18 @@ def _epoch(
             "peak_ram_mb": peak_ram_mb(),
         },
     )
-    told = f", Dice {dice:.4f}" if dice is not None else ""
-    notify(
-        Progress(
-            "train",
-            state.step,
-            settings.epochs * settings.steps_per_epoch,
-            message=f"epoch {state.epoch}/{settings.epochs}: loss {loss:.4f}{told}, {seconds:.0f} s",
-        )
-    )
+    told = "" if dice is None else f", Dice {dice:.4f}"
+    message = f"epoch {state.epoch}/{settings.epochs}: loss {loss:.4f}{told}, {seconds:.0f} s"
+    notify(Progress("train", state.step, settings.epochs * settings.steps_per_epoch, message=message))
 
 
-def _dice(scored: Any) -> float:
-    """Return the mean Dice over cases and labels of some scores; 0 where none is defined."""
-    mean = summarise([row for rows in scored for row in rows])["overall"]["dice"]["mean"]
-    return 0.0 if mean is None else float(mean)
+def _score(run: Run, validator: Validator, scored_on: str, notify: Notify) -> dict[str, Any]:
+    """Score every validation case, write the tables, and return the summary."""
+    rows: list[CaseScore] = []
+    for done, scores in enumerate(validator.scores(), start=1):
+        rows += scores
+        notify(Progress("validate", done, len(validator.cases), note=scores[0].case_id))
+    summary = {"scored_on": scored_on, **summarise(rows)}
+    write_metrics(run.validation / "metrics.csv", rows)
+    write_json(run.validation / "summary.json", summary)
+    return summary

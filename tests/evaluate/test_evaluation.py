@@ -1,0 +1,113 @@
+"""Predictions are matched with references by case id, scored, and counted honestly."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from phantoms import house_geometry, house_label_map
+
+from medseg.cli import main
+from medseg.metrics import read_metrics
+from medseg.volume import Geometry, LabelMap, write_image
+
+SHAPE = (6, 5, 4)
+
+
+def label_map(*boxes: tuple[int, slice], geometry: Geometry | None = None) -> LabelMap:
+    """Return a label map with ids in slabs along I."""
+    array = np.zeros(SHAPE, np.uint8)
+    for id_, where in boxes:
+        array[where] = id_
+    return LabelMap(array, geometry or house_geometry(shape=SHAPE))
+
+
+def evaluate(predictions: Path, references: Path, out: Path, *options: str) -> int:
+    return main(["evaluate", str(predictions), str(references), "--out", str(out), "--quiet", *options])
+
+
+def test_two_files_are_scored_by_hand_counted_voxels(tmp_path: Path) -> None:
+    write_image(label_map((1, np.s_[0:3])), tmp_path / "prediction.nii.gz")
+    write_image(label_map((1, np.s_[1:5])), tmp_path / "truth.nii.gz")
+    assert evaluate(tmp_path / "prediction.nii.gz", tmp_path / "truth.nii.gz", tmp_path / "out") == 0
+    (row,) = read_metrics(tmp_path / "out" / "metrics.csv")
+    assert (row.case_id, row.label_id, row.label) == ("prediction", 1, "label_1")
+    assert row.dice == pytest.approx(2 * 2 / (3 + 4), abs=1e-6)
+    assert row.iou == pytest.approx(2 / 5, abs=1e-6)
+    assert row.precision == pytest.approx(2 / 3, abs=1e-6)
+    assert row.recall == pytest.approx(2 / 4, abs=1e-6)
+    voxel_ml = np.prod(house_geometry().spacing_mm) / 1000
+    assert row.reference_ml == pytest.approx(4 * 20 * voxel_ml, abs=1e-5)
+    assert row.prediction_ml == pytest.approx(3 * 20 * voxel_ml, abs=1e-5)
+
+
+def test_the_table_has_the_contracts_columns(tmp_path: Path) -> None:
+    write_image(house_label_map(), tmp_path / "a.nii.gz")
+    evaluate(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", tmp_path / "out")
+    header = (tmp_path / "out" / "metrics.csv").read_text().splitlines()[0]
+    assert header == ("case_id,label_id,label,dice,iou,precision,recall,hd95_mm,assd_mm,nsd,reference_ml,prediction_ml")
+
+
+def test_missed_invented_and_absent_labels_are_told_apart(tmp_path: Path) -> None:
+    pairs = {
+        "missed": (label_map(), label_map((1, np.s_[0:2]))),
+        "invented": (label_map((1, np.s_[0:2])), label_map()),
+        "absent": (label_map(), label_map()),
+        "found": (label_map((1, np.s_[0:2])), label_map((1, np.s_[0:2]))),
+    }
+    for case_id, (prediction, reference) in pairs.items():
+        write_image(prediction, tmp_path / "predictions" / f"{case_id}.nii.gz")
+        write_image(reference, tmp_path / "references" / f"{case_id}.nii.gz")
+    (tmp_path / "labels.json").write_text(
+        json.dumps({"name": "x", "modality": {"0": "CT"}, "labels": {"0": "background", "1": "spleen"}})
+    )
+    options = ("--labels", str(tmp_path / "labels.json"))
+    assert evaluate(tmp_path / "predictions", tmp_path / "references", tmp_path / "out", *options) == 0
+    dice = {row.case_id: row.dice for row in read_metrics(tmp_path / "out" / "metrics.csv")}
+    assert dice == {"missed": 0.0, "invented": 0.0, "absent": None, "found": 1.0}
+    spleen = json.loads((tmp_path / "out" / "summary.json").read_text())["labels"]["spleen"]
+    assert spleen["dice"]["n"] == 3
+    assert spleen["dice"]["mean"] == pytest.approx(1 / 3)
+    counts = [spleen[name] for name in ("n", "n_reference_empty", "n_prediction_empty", "n_both_empty")]
+    assert counts == [4, 2, 2, 1]
+
+
+def test_a_model_run_names_the_labels_of_its_predictions(run: Path, dataset: Path, tmp_path: Path) -> None:
+    scan = sorted((dataset / "imagesTr").iterdir())[0]
+    assert main(["predict", str(run), str(scan), "--out", str(tmp_path / "predictions"), "--quiet"]) == 0
+    assert evaluate(tmp_path / "predictions", dataset / "labelsTr", tmp_path / "out") == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert set(summary["labels"]) == {"spleen", "kidney_right", "kidney_left", "liver"}
+    assert summary["n_unpredicted"] == 4
+
+
+def test_a_pair_that_cannot_be_scored_has_its_code_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = house_geometry(shape=SHAPE, centre_mm=(32, -42.25, 77.125))
+    pairs = {
+        "good": (label_map((1, np.s_[0:2])), label_map((1, np.s_[0:2]))),
+        "moved": (label_map((1, np.s_[0:2])), label_map((1, np.s_[0:2]), geometry=moved)),
+        "unknown": (label_map((9, np.s_[0:2])), label_map((1, np.s_[0:2]))),
+    }
+    for case_id, (prediction, reference) in pairs.items():
+        write_image(prediction, tmp_path / "predictions" / f"{case_id}.nii.gz")
+        write_image(reference, tmp_path / "references" / f"{case_id}.nii.gz")
+    write_image(label_map(), tmp_path / "predictions" / "alone.nii.gz")
+    code = evaluate(tmp_path / "predictions", tmp_path / "references", tmp_path / "out", "--labels", "msd_spleen")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert code == 1
+    assert {case_id: error["code"] for case_id, error in summary["failed"].items()} == {
+        "moved": "E_GRID_MISMATCH",
+        "unknown": "E_UNKNOWN_LABEL",
+        "alone": "E_MISSING",
+    }
+    assert summary["overall"]["n"] == 1
+    said = capsys.readouterr().err
+    assert all(code in said for code in ("E_GRID_MISMATCH", "E_UNKNOWN_LABEL", "E_MISSING"))
+
+
+def test_a_case_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    for name in ("a/scan.nii.gz", "b/scan.nii.gz"):
+        write_image(label_map(), tmp_path / "predictions" / name)
+    assert evaluate(tmp_path / "predictions", tmp_path / "predictions", tmp_path / "out") == 1

@@ -1,0 +1,205 @@
+"""The contract of every network: it builds from a recipe, speaks in logits, and its weights go out and come back."""
+
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from medseg.errors import RecipeError, UnknownNameError
+from medseg.models import MODELS, build_network, load_weights, weights_of
+from medseg.models.build import parameter_count
+from medseg.models.networks import pooling
+from medseg.recipe import Recipe, parse_recipe
+
+# The least that each network works with: options, and a patch whose last side may become 1.
+SMALL: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
+    "unet": ({"channels": [4, 8, 8], "num_res_units": 1}, (16, 12, 8)),
+    "dynunet": ({"filters": [4, 8, 8]}, (16, 24, 8)),
+    "segresnet": ({"init_filters": 8}, (16, 24, 8)),
+    "attention_unet": ({"channels": [4, 8]}, (8, 12, 4)),
+    "vnet": ({}, (32, 16, 16)),
+    "unetr": ({"feature_size": 4, "hidden_size": 12, "mlp_dim": 12, "num_heads": 2}, (32, 16, 16)),
+    "swin_unetr": ({"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1]}, (64, 32, 32)),
+    "basic_unet": ({"features": [4, 4, 4, 8, 8, 4]}, (16, 32, 16)),
+}
+MISFITS = {"unet": 11, "segresnet": 12, "attention_unet": 9, "vnet": 24, "unetr": 24, "swin_unetr": 48}
+
+
+def recipe_of(name: str, *, patch: tuple[int, int, int] | None = None, **model: Any) -> Recipe:
+    options, usual = SMALL[name]
+    value = {"model": {"name": name, "options": options} | model, "training": {"patch": patch or usual}}
+    return parse_recipe(value, name=name)
+
+
+def flat(name: str, axis: int = 2) -> tuple[int, int, int]:
+    """Return a network's small patch with a side of 1 at `axis`."""
+    i, j, _ = SMALL[name][1]
+    sides = [i, j]
+    sides.insert(axis, 1)
+    return sides[0], sides[1], sides[2]
+
+
+def noise(recipe: Recipe, *, channels: int = 1, batch: int = 2) -> Tensor:
+    return torch.randn(batch, channels, *recipe.training.patch, generator=torch.Generator().manual_seed(1))
+
+
+def seeded(recipe: Recipe, seed: int = 0, **options: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_network(recipe, **{"channels": 1, "labels": 2} | options)
+
+
+def test_every_model_has_a_small_form_here() -> None:
+    assert set(SMALL) == set(MODELS)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_returns_a_logit_per_label_and_voxel_in_every_mode(name: str, dimensions: int) -> None:
+    recipe = recipe_of(name, patch=flat(name) if dimensions == 2 else None)
+    assert recipe.two_dimensional == (dimensions == 2)
+    network = seeded(recipe, channels=2, labels=2)
+    patches = noise(recipe, channels=2)
+    for mode in (True, False):
+        with torch.no_grad():
+            logits = network.train(mode)(patches)
+        assert isinstance(logits, Tensor)
+        assert logits.shape == (2, 3, *recipe.training.patch)
+        assert logits.dtype == torch.float32
+        assert logits.isfinite().all()
+        assert logits.min() < 0 or logits.max() > 1  # no probabilities
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_go_out_and_come_back_the_same(name: str) -> None:
+    recipe = recipe_of(name, patch=flat(name))
+    network, other = seeded(recipe, seed=0), seeded(recipe, seed=1)
+    with torch.inference_mode():
+        network.train()(noise(recipe))  # batch norms count what they have seen
+        network.eval()
+        other.eval()
+        expected = network(noise(recipe))
+        assert not torch.equal(other(noise(recipe)), expected)
+        load_weights(other, load(save(weights_of(network))))
+        torch.testing.assert_close(other(noise(recipe)), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("name", ["unet", "dynunet"])
+def test_a_2d_network_takes_slices_along_any_axis_and_says_the_same_of_them(name: str, axis: int) -> None:
+    upright, turned = recipe_of(name, patch=flat(name)), recipe_of(name, patch=flat(name, axis))
+    patches = noise(upright)
+    network, other = seeded(upright).eval(), seeded(turned).eval()
+    logits = other(patches.squeeze(4).unsqueeze(axis + 2))
+    assert logits.shape == (2, 3, *turned.training.patch)
+    torch.testing.assert_close(logits.squeeze(axis + 2), network(patches).squeeze(4))
+
+
+@pytest.mark.parametrize(("head", "channels"), [("softmax", 4), ("sigmoid", 3)])
+def test_a_softmax_head_has_a_channel_for_background(head: str, channels: int) -> None:
+    recipe = recipe_of("unet", head=head)
+    assert seeded(recipe, labels=3)(noise(recipe)).shape[1] == channels
+
+
+def test_the_same_seed_makes_the_same_weights() -> None:
+    one, other = weights_of(seeded(recipe_of("unet"))), weights_of(seeded(recipe_of("unet")))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+# Weights
+
+
+def test_a_layer_under_two_names_is_kept_once_and_comes_back_under_both() -> None:
+    network = seeded(recipe_of("dynunet"))
+    weights = weights_of(network)
+    state = network.state_dict()
+    assert len(weights) < len(state)
+    assert len({tensor.data_ptr() for tensor in weights.values()}) == len(weights)
+    load_weights(network, {name: torch.full_like(tensor, 2) for name, tensor in weights.items()})
+    assert all((tensor == 2).all() for tensor in network.state_dict().values())
+
+
+def test_weights_are_a_copy() -> None:
+    network = seeded(recipe_of("unet"))
+    weights = weights_of(network)
+    kept = {name: tensor.clone() for name, tensor in weights.items()}
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1)
+    assert all(torch.equal(weights[name], kept[name]) for name in weights)
+    assert not any(tensor.requires_grad for tensor in weights.values())
+
+
+def test_weights_that_lack_one_have_one_too_many_or_another_shape_are_refused() -> None:
+    network = seeded(recipe_of("dynunet"))
+    weights = weights_of(network)
+    name = next(iter(weights))
+    with pytest.raises(KeyError, match=name):
+        load_weights(network, {key: value for key, value in weights.items() if key != name})
+    with pytest.raises(RuntimeError, match="extra"):
+        load_weights(network, weights | {"extra": torch.zeros(1)})
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        load_weights(network, weights | {name: weights[name][:1]})
+
+
+def test_parameters_are_counted_once() -> None:
+    assert parameter_count(nn.Linear(3, 5)) == 20
+    network = seeded(recipe_of("dynunet"))
+    assert parameter_count(network) == sum(tensor.numel() for tensor in weights_of(network).values())
+
+
+# nnU-Net's depth
+
+
+@pytest.mark.parametrize(
+    ("patch", "levels", "strides"),
+    [
+        ((40, 56, 40), 6, [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2]]),
+        ((40, 56, 40), 3, [[1, 1, 1], [2, 2, 2], [2, 2, 2]]),
+        ((32, 8, 4), 6, [[1, 1, 1], [2, 2, 1], [2, 1, 1], [2, 1, 1]]),
+        ((9, 9), 6, [[1, 1]]),
+        ((256, 192), 6, [[1, 1], [2, 2], [2, 2], [2, 2], [2, 2], [2, 2]]),
+    ],
+)
+def test_an_axis_is_halved_while_four_voxels_remain(
+    patch: tuple[int, ...], levels: int, strides: list[list[int]]
+) -> None:
+    assert pooling(patch, levels=levels) == strides
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_option_that_a_network_does_not_take_is_refused_by_name(name: str) -> None:
+    recipe = recipe_of(name, options=SMALL[name][0] | {"chanels": [4, 8]})
+    with pytest.raises(RecipeError, match="chanels") as caught:
+        build_network(recipe, channels=1, labels=1)
+    assert caught.value.code == "E_RECIPE"
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"channels": "many"}, {"channels": []}, {"channels": [4, 8], "strides": []}])
+def test_an_option_of_the_wrong_kind_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        build_network(recipe_of("unet", options=options), channels=1, labels=1)
+
+
+@pytest.mark.parametrize(("name", "side"), MISFITS.items())
+def test_a_patch_that_a_network_cannot_halve_is_refused_before_training(name: str, side: int) -> None:
+    with pytest.raises(RecipeError, match=f"{side}×{side}×{side}") as caught:
+        build_network(recipe_of(name, patch=(side, side, side)), channels=1, labels=1)
+    assert "training.patch" in caught.value.remedy
+
+
+def test_an_image_of_three_channels_is_no_task_for_vnet() -> None:
+    with pytest.raises(RecipeError, match="16"):
+        build_network(recipe_of("vnet"), channels=3, labels=1)
+
+
+def test_a_misspelt_model_is_met_with_the_nearest_one() -> None:
+    recipe = parse_recipe({"model": {"name": "unte"}}, name="r")
+    with pytest.raises(UnknownNameError, match="Did you mean 'unet'") as caught:
+        build_network(recipe, channels=1, labels=1)
+    assert caught.value.code == "E_UNKNOWN_NAME"

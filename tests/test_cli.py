@@ -1,0 +1,170 @@
+"""The command line: help, exit codes, results on standard output and everything else on standard error."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg import __version__
+from medseg.cli import app, main
+from medseg.errors import MedsegError
+
+COMMANDS = [["demo"], ["train"], ["predict"], ["evaluate"], ["overlay"], ["data", "check"], ["data", "list"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_every_option(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    assert "Usage: medseg" in capsys.readouterr().out
+
+
+def test_no_command_is_left_out_of_these_tests() -> None:
+    groups = {group.name: group.typer_instance for group in app.registered_groups}
+    names = [[command.name] for command in app.registered_commands if command.name]
+    names += [[str(name), str(c.name)] for name, group in groups.items() if group for c in group.registered_commands]
+    assert sorted(names) == sorted(COMMANDS)
+
+
+def test_help_imports_neither_torch_nor_monai() -> None:
+    program = (
+        "import sys; from medseg.cli import main; main(['--help']); "
+        "heavy = {'torch', 'monai', 'torchio', 'SimpleITK', 'nibabel', 'scipy', 'numpy'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"medseg {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["fly"], 2, "No such command"),
+        (["train", "spleen", "--out", "x", "--fould", "0"], 2, "--fold"),
+        (["train", "spleeen", "--out", "x"], 2, "Did you mean 'spleen'?"),
+        (["train", "spleen", "--out", "x", "--set", "training.epoch=3"], 2, "Did you mean 'epochs'?"),
+        (["train", "spleen", "--out", "x", "--data", ".", "--set", "model.name=unett"], 1, "E_"),
+        (["train", "spleen", "--out", "x"], 2, "--data"),
+        (["train", "spleen", "--out", "x", "--data", "nowhere"], 1, "E_MISSING"),
+        (["predict", "no_model", "scan.nii", "--out", "x", "--device", "cpu"], 1, "E_MISSING"),
+        (["predict", "no_model", "scan.nii", "--out", "x", "--device", "gpu"], 2, "E_OPTION"),
+        (["predict", "no_model", "scan.nii", "--out", "x", "--device", "cuda:99"], 1, "E_DEVICE"),
+        (["evaluate", "nothing", "nowhere", "--out", "x"], 1, "E_MISSING"),
+        (["data", "check", "nowhere"], 1, "E_MISSING"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_has_an_exit_code_and_a_sentence(
+    arguments: list[str], code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    assert said in capsys.readouterr().err
+
+
+def test_unknown_models_and_losses_are_usage_errors(
+    dataset: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for setting, meant in (("model.name=unett", "unet"), ("training.loss=dise", "dice")):
+        out = tmp_path / setting
+        arguments = ["train", str(recipe), "--data", str(dataset), "--out", str(out), "--set", setting, "--quiet"]
+        assert main(arguments) == 2
+        assert f"Did you mean {meant!r}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("stop", "code"), [("KeyboardInterrupt", 130), ("Terminated", 143)])
+def test_signals_have_their_exit_codes(
+    stop: str, code: int, dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from medseg import cli
+
+    def stopped(*_: object, **__: object) -> None:
+        raise {"KeyboardInterrupt": KeyboardInterrupt, "Terminated": cli.Terminated}[stop]
+
+    monkeypatch.setattr("medseg.check.check_dataset", stopped)
+    assert main(["data", "check", str(dataset), "--quiet"]) == code
+    assert "What was finished is kept" in capsys.readouterr().err
+
+
+def test_results_go_to_standard_output_as_json(
+    run: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = sorted((dataset / "imagesTr").iterdir())[0]
+    assert main(["predict", str(run), str(scan), "--out", str(tmp_path / "out"), "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert result["status"] == "ok"
+
+
+def test_results_go_to_standard_output_as_a_table(
+    run: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["predict", str(run), str(dataset / "imagesTr"), "--out", str(tmp_path / "out"), "--quiet"])
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "out"), str(dataset / "labelsTr"), "--out", str(tmp_path / "e")]) == 0
+    table = capsys.readouterr().out
+    assert all(word in table for word in ("spleen", "kidney_left", "Dice", "IoU", "no reference", "all"))
+
+
+def test_an_overlay_is_drawn_with_the_labels_of_its_run(
+    run: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = sorted((dataset / "imagesTr").iterdir())[0]
+    main(["predict", str(run), str(scan), "--out", str(tmp_path / "out"), "--quiet"])
+    for name in ("picture.png", "film.gif", "page.html"):
+        code = main([
+            "overlay", str(scan), str(tmp_path / "out" / scan.name), "--out", str(tmp_path / name),
+            "--reference", str(dataset / "labelsTr" / scan.name), "--plane", "coronal", "--window=-160,240",
+        ])  # fmt: skip
+        assert code == 0
+        assert (tmp_path / name).stat().st_size > 1000
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.width > 500
+    assert "kidney_left" in (tmp_path / "page.html").read_text().replace("kidney left", "kidney_left")
+
+
+@pytest.mark.parametrize("options", [["--window", "wide"], ["--window=5,1"], ["--plane", "oblique"]])
+def test_an_overlay_with_impossible_options_is_refused(
+    options: list[str], dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = sorted((dataset / "imagesTr").iterdir())[0]
+    arguments = ["overlay", str(scan), str(dataset / "labelsTr" / scan.name), "--out", str(tmp_path / "x.png")]
+    assert main([*arguments, *options]) == 2
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_an_overlay_of_another_grid_is_refused(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = sorted((dataset / "imagesTr").iterdir())[0]
+    label_map = nib.load(dataset / "labelsTr" / scan.name)
+    moved = label_map.affine.copy()
+    moved[:3, 3] += 3
+    nib.save(nib.Nifti1Image(np.asarray(label_map.dataobj), moved), tmp_path / "moved.nii.gz")
+    code = main(["overlay", str(scan), str(tmp_path / "moved.nii.gz"), "--out", str(tmp_path / "x.png")])
+    assert code == 1
+    assert "E_GRID_MISMATCH" in capsys.readouterr().err
+
+
+def test_every_error_ends_a_command_with_its_code(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def kinds(of: type[MedsegError]) -> list[type[MedsegError]]:
+        return [of, *(kind for below in of.__subclasses__() for kind in kinds(below))]
+
+    for kind in kinds(MedsegError):
+
+        def fail(*_: object, kind: type[MedsegError] = kind, **__: object) -> None:
+            raise kind("asking", found="finding", remedy="mend it")
+
+        monkeypatch.setattr("medseg.check.check_dataset", fail)
+        assert main(["data", "check", str(dataset), "--quiet"]) in (1, 2)
+        assert capsys.readouterr().err == f"{kind.code} asking: finding. Mend it.\n"

@@ -1,0 +1,187 @@
+"""Facts about coming home: logits on a prepared grid become labels on the scan's own, whatever lies between."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from numpy.typing import NDArray
+from phantoms import all_orientations, geometries, house_geometry, house_label_map
+
+from medseg import restore as restore_module
+from medseg.labels import Label, LabelSet
+from medseg.preprocess.prepare import prepared_geometry
+from medseg.recipe import Head, Preprocess
+from medseg.restore import restore
+from medseg.volume import Geometry, LabelMap, Volume, resample
+
+LABELS = LabelSet.from_names({0: "background", 1: "spleen", 2: "kidney", 5: "liver"})
+
+
+def one_hot(ids: NDArray[np.unsignedinteger], labels: LabelSet = LABELS, head: Head = "softmax") -> NDArray[np.float32]:
+    """Return logits of 5 where a label is and −5 elsewhere, background first for a softmax head."""
+    masks = [labels.mask(ids, label) for label in labels]
+    if head == "softmax":
+        masks.insert(0, ~np.any(masks, axis=0))
+    return np.where(np.stack(masks), 5, -5).astype(np.float32)
+
+
+def there_and_back(label_map: LabelMap, asked: Preprocess, head: Head = "softmax") -> LabelMap:
+    """Take a label map to its prepared grid and, as logits, home again."""
+    scan = Volume(np.zeros((1, *label_map.geometry.shape), np.uint8), label_map.geometry)
+    prepared = prepared_geometry(scan, asked)
+    ids = resample(label_map.array, source=label_map.geometry, target=prepared, order=0)
+    return restore(one_hot(ids, head=head), source=prepared, target=label_map.geometry, labels=LABELS, head=head)
+
+
+def blob(geometry: Geometry) -> LabelMap:
+    """Return a smooth ellipsoid that fills much of a grid."""
+    place = np.indices(geometry.shape).reshape(3, -1).T
+    offset = (place - (np.array(geometry.shape) - 1) * 0.45) / (np.array(geometry.shape) * 0.33)
+    return LabelMap(((offset**2).sum(axis=1) <= 1).reshape(geometry.shape).astype(np.uint8), geometry)
+
+
+def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    return float(2 * np.count_nonzero(one & other) / max(1, np.count_nonzero(one) + np.count_nonzero(other)))
+
+
+# Exactly home
+
+
+@pytest.mark.parametrize("tilt_degrees", [(0.0, 0.0, 0.0), (8.0, -12.0, 17.0)], ids=["straight", "tilted"])
+@pytest.mark.parametrize("orientation", all_orientations())
+def test_from_every_orientation_labels_come_home_to_the_voxel(
+    orientation: str, tilt_degrees: tuple[float, float, float]
+) -> None:
+    label_map = house_label_map(geometry=house_geometry(orientation=orientation, tilt_degrees=tilt_degrees))
+    assert label_map.ids() == {0, 1, 2, 5}
+    for head in ("softmax", "sigmoid"):
+        restored = there_and_back(label_map, Preprocess(), head)
+        assert restored.geometry is label_map.geometry
+        np.testing.assert_array_equal(restored.array, label_map.array)
+
+
+@given(geometry=geometries())
+@settings(deadline=None, max_examples=60)
+def test_any_grid_gets_its_labels_back_where_voxel_centres_are_shared(geometry: Geometry) -> None:
+    label_map = house_label_map(geometry=geometry)
+    restored = there_and_back(label_map, Preprocess(orientation="SLA"))
+    np.testing.assert_array_equal(restored.array, label_map.array)
+    np.testing.assert_array_equal(restored.geometry.affine, geometry.affine)
+
+
+@given(geometry=geometries(smallest=12, largest=16))
+@settings(deadline=None, max_examples=25)
+def test_over_another_spacing_labels_come_home_to_about_a_voxel(geometry: Geometry) -> None:
+    label_map = blob(geometry)
+    finer = np.array(prepared_geometry(Volume(label_map.array[None], geometry), Preprocess()).spacing_mm) * 0.7
+    restored = there_and_back(label_map, Preprocess(spacing_mm=tuple(finer)))
+    assert restored.array.shape == geometry.shape
+    np.testing.assert_array_equal(restored.geometry.affine, geometry.affine)
+    assert dice(restored.array == 1, label_map.array == 1) > 0.9
+
+
+def test_a_crop_comes_home_to_its_place_with_background_around() -> None:
+    label_map = house_label_map(ids=(1,))
+    box = label_map.geometry.crop((4, 2, 2), (9, 7, 6))
+    logits = one_hot(label_map.array[4:9, 2:7, 2:6])
+    restored = restore(logits, source=box, target=label_map.geometry, labels=LABELS, head="softmax")
+    expected = np.zeros_like(label_map.array)
+    expected[4:9, 2:7, 2:6] = label_map.array[4:9, 2:7, 2:6]
+    np.testing.assert_array_equal(restored.array, expected)
+    assert np.count_nonzero(expected) > 20
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("tilt_degrees", [(0.0, 0.0, 0.0), (8.0, -12.0, 17.0)], ids=["straight", "tilted"])
+def test_outside_the_prepared_field_of_view_is_background(head: Head, tilt_degrees: tuple[float, float, float]) -> None:
+    target = house_geometry()
+    source = house_geometry(shape=(5, 9, 4), orientation="RAS", spacing_mm=(2, 1, 3), tilt_degrees=tilt_degrees)
+    logits = np.full((4 if head == "softmax" else 3, *source.shape), -9, np.float32)
+    logits[-1] = 9
+    restored = restore(logits, source=source, target=target, labels=LABELS, head=head).array
+    at = source.to_voxel(target.to_world(np.moveaxis(np.indices(target.shape), 0, -1)))
+    outside = ((at < -0.55) | (at > np.array(source.shape) - 0.45)).any(axis=-1)
+    inside = ((at > -0.45) & (at < np.array(source.shape) - 0.55)).all(axis=-1)
+    assert outside.any()
+    assert inside.any()
+    assert not restored[outside].any()
+    assert (restored[inside] == 5).all()
+
+
+def test_a_scan_wholly_elsewhere_is_all_background() -> None:
+    source = house_geometry(centre_mm=(500, 0, 0))
+    logits = one_hot(house_label_map().array)
+    assert not restore(logits, source=source, target=house_geometry(), labels=LABELS, head="softmax").array.any()
+
+
+# Deciding
+
+
+def test_between_voxels_logits_are_interpolated_and_never_labels() -> None:
+    source = Geometry((2, 1, 1), np.diag([3.0, 1.0, 1.0, 1.0]))
+    target = Geometry((4, 1, 1), np.eye(4))
+    logits = np.array([[0, 0], [9, -9], [-9, -9], [-9, 9]], np.float32).reshape(4, 2, 1, 1)
+    labels = restore(logits, source=source, target=target, labels=LABELS, head="softmax")
+    assert labels.array.ravel().tolist() == [1, 1, 5, 5]  # 2, the id in between, does not appear
+
+
+def test_where_channels_are_equal_the_voxel_is_background() -> None:
+    grid = house_geometry()
+    logits = np.ones((4, *grid.shape), np.float32)
+    assert not restore(logits, source=grid, target=grid, labels=LABELS, head="softmax").array.any()
+    assert not restore(logits[1:] * 0, source=grid, target=grid, labels=LABELS, head="sigmoid").array.any()
+
+
+def test_regions_are_painted_in_their_order() -> None:
+    grid = Geometry((4, 1, 1), np.eye(4))
+    labels = LabelSet((Label(7, "whole", (7, 2), (0, 0, 0)), Label(2, "core", (2,), (0, 0, 0))), frozenset({0, 2, 7}))
+    logits = np.array([[-1, 1, 1, -1], [-1, -1, 0.1, 9]], np.float32).reshape(2, 4, 1, 1)
+    restored = restore(logits, source=grid, target=grid, labels=labels, head="sigmoid")
+    assert restored.array.ravel().tolist() == [0, 7, 2, 2]
+
+
+@pytest.mark.parametrize(("highest", "kind"), [(255, np.uint8), (256, np.uint16), (60_000, np.uint16)])
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_ids_come_in_the_smallest_type_that_holds_them(highest: int, kind: type, head: Head) -> None:
+    labels = LabelSet.from_names({0: "background", 3: "low", highest: "high"})
+    label_map = house_label_map(ids=(highest, 3))
+    logits = one_hot(label_map.array, labels, head)
+    restored = restore(logits, source=label_map.geometry, target=label_map.geometry, labels=labels, head=head)
+    assert restored.array.dtype == kind
+    np.testing.assert_array_equal(restored.array, label_map.array)
+
+
+# Block by block
+
+
+@pytest.mark.parametrize("values", [1, 700, 10_000])
+@pytest.mark.parametrize("spacing_mm", [None, (1.4, 1.4, 1.4), (0.5, 3.0, 2.0)])
+@pytest.mark.parametrize("turned", [False, True], ids=["along the axes", "at an angle"])
+def test_block_by_block_is_the_same_as_at_once(
+    values: int, spacing_mm: tuple[float, float, float] | None, turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = house_geometry(shape=(9, 13, 7))
+    upright = house_geometry(shape=(9, 13, 7), orientation="RAS", tilt_degrees=(0, 0, 0))
+    source = (upright if turned else target.reorient("RAS")).with_spacing(spacing_mm or (1, 1, 1))
+    logits = np.random.default_rng(0).normal(size=(4, *source.shape)).astype(np.float32)
+    whole = restore(logits, source=source, target=target, labels=LABELS, head="softmax").array
+    monkeypatch.setattr(restore_module, "BLOCK_VALUES", values)
+    blocks = restore(logits, source=source, target=target, labels=LABELS, head="softmax").array
+    np.testing.assert_array_equal(blocks, whole)
+    assert len(np.unique(whole)) == 4
+
+
+def test_a_block_holds_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def watching(array: NDArray[np.float32], *, source: Geometry, target: Geometry, fill: float) -> NDArray[np.float32]:
+        values = resample(array, source=source, target=target, fill=fill)
+        sizes.append(values.size)
+        return values
+
+    monkeypatch.setattr(restore_module, "BLOCK_VALUES", 1000)
+    monkeypatch.setattr(restore_module, "resample", watching)
+    label_map = house_label_map()
+    restored = there_and_back(label_map, Preprocess())
+    np.testing.assert_array_equal(restored.array, label_map.array)
+    assert max(sizes) <= 1000
+    assert len(sizes) == 3  # 5 of 11 planes, of 8·6 voxels and 4 channels each

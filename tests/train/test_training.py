@@ -1,0 +1,205 @@
+"""Training leaves a run that explains itself, goes on where it stopped, and says what it could not use."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from medseg.cli import main
+from medseg.dataset import Dataset, open_dataset
+from medseg.errors import MedsegError, NoCasesError, TrainingError
+from medseg.metrics import read_metrics
+from medseg.package import load_package
+from medseg.progress import Progress
+from medseg.recipe import load_recipe
+from medseg.run import read_lines
+from medseg.train import train
+
+CPU = torch.device("cpu")
+
+
+def copied(dataset: Path, to: Path) -> Path:
+    """Return a copy of a dataset that a test may damage."""
+    return Path(shutil.copytree(dataset, to))
+
+
+def test_a_run_holds_what_the_contract_names(run: Path) -> None:
+    for name in ("recipe.toml", "run.json", "journal.jsonl", "validation/metrics.csv", "validation/summary.json"):
+        assert (run / name).stat().st_size > 0
+    assert {path.name for path in (run / "model").iterdir()} == {"model.json", "weights.safetensors"}
+    record = json.loads((run / "run.json").read_text())
+    assert record["fold"] == 0
+    assert record["failed"] == {}
+    assert set(record["training_cases"]).isdisjoint(record["validation_cases"])
+    assert record["versions"]["torch"]
+
+
+def test_the_journal_has_a_line_for_each_epoch(run: Path) -> None:
+    lines = list(read_lines(run / "journal.jsonl"))
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert [line["step"] for line in lines] == [3, 6]
+    for line in lines:
+        assert set(line) == {
+            "epoch", "step", "loss", "validation_dice", "learning_rate", "seconds", "samples_per_second", "peak_ram_mb",
+        }  # fmt: skip
+        assert 0 <= line["validation_dice"] <= 1
+
+
+def test_the_resolved_recipe_trains_the_same_again(run: Path, recipe: Path) -> None:
+    assert load_recipe(str(run / "recipe.toml")) == load_recipe(str(recipe))
+
+
+def test_scores_are_on_the_held_out_cases(run: Path) -> None:
+    rows = read_metrics(run / "validation" / "metrics.csv")
+    record = json.loads((run / "run.json").read_text())
+    assert {row.case_id for row in rows} == set(record["validation_cases"])
+    summary = json.loads((run / "validation" / "summary.json").read_text())
+    assert summary["scored_on"] == "fold 0, held out of training"
+    assert summary["overall"]["n"] == len(record["validation_cases"])
+
+
+def test_without_a_fold_the_scores_are_called_those_on_training_data(
+    dataset: Path, recipe: Path, tmp_path: Path
+) -> None:
+    small = load_recipe(str(recipe), ["training.epochs=1", "training.steps_per_epoch=1"])
+    result = train(small, open_dataset(dataset), tmp_path / "run", device=CPU)
+    assert result.summary["scored_on"] == "training data"
+    assert result.summary["overall"]["n"] == 5
+
+
+def test_the_package_is_the_last_checkpoint(run: Path) -> None:
+    weights = load_package(run).weights
+    checkpoint = load_file(run / "checkpoint" / "last.safetensors")
+    assert weights
+    assert all(torch.equal(tensor, checkpoint[f"weights.{name}"]) for name, tensor in weights.items())
+
+
+class StoppedError(Exception):
+    """Raised in a test to break training off."""
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
+    run: Path, dataset: Path, recipe: Path, tmp_path: Path
+) -> None:
+    def stop_in_the_second_epoch(progress: Progress) -> None:
+        if progress.stage == "train" and progress.done == 5:
+            raise StoppedError
+
+    chosen, opened = load_recipe(str(recipe)), open_dataset(dataset)
+    with pytest.raises(StoppedError):
+        train(chosen, opened, tmp_path / "run", fold=0, device=CPU, notify=stop_in_the_second_epoch)
+    train(chosen, opened, tmp_path / "run", fold=0, device=CPU, resume=True)
+    resumed, undisturbed = load_package(tmp_path / "run").weights, load_package(run).weights
+    assert all(torch.equal(tensor, undisturbed[name]) for name, tensor in resumed.items())
+    assert [line["epoch"] for line in read_lines(tmp_path / "run" / "journal.jsonl")] == [1, 2]
+
+
+def test_a_run_is_never_overwritten(run: Path, dataset: Path, recipe: Path) -> None:
+    with pytest.raises(TrainingError, match="a run is there already") as caught:
+        train(load_recipe(str(recipe)), open_dataset(dataset), run, fold=0, device=CPU)
+    assert caught.value.code == "E_TRAINING"
+
+
+def test_resuming_with_another_recipe_is_refused(run: Path, dataset: Path, recipe: Path) -> None:
+    other = load_recipe(str(recipe), ["training.batch=1"])
+    with pytest.raises(TrainingError, match="another recipe"):
+        train(other, open_dataset(dataset), run, fold=0, device=CPU, resume=True)
+
+
+def damage_label(dataset: Path, change: str) -> tuple[str, Dataset]:
+    """Spoil the first case's label map and return its id."""
+    opened = open_dataset(dataset)
+    case = opened.cases[0]
+    path = opened.label(case)
+    image = nib.load(path)
+    array, affine = np.asanyarray(image.dataobj), image.affine.copy()
+    if change == "unknown id":
+        array = np.where(array == 0, 77, array).astype(np.uint8)
+    elif change == "fractions":
+        array = array.astype(np.float32) + 0.25
+    elif change == "other grid":
+        affine[:3, 3] += 5
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return case.case_id, opened
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [("unknown id", "E_UNKNOWN_LABEL"), ("fractions", "E_FRACTIONAL_LABEL"), ("other grid", "E_GRID_MISMATCH")],
+)
+def test_a_case_that_cannot_be_used_is_left_out_and_named(
+    dataset: Path, recipe: Path, tmp_path: Path, change: str, code: str
+) -> None:
+    case_id, opened = damage_label(copied(dataset, tmp_path / "data"), change)
+    messages: list[str] = []
+    small = load_recipe(str(recipe), ["training.epochs=1", "training.steps_per_epoch=1"])
+    result = train(
+        small, opened, tmp_path / "run", device=CPU, notify=lambda progress: messages.append(progress.message)
+    )
+    assert {case_id: error.code for case_id, error in result.failed.items()} == {case_id: code}
+    assert any(case_id in message and code in message for message in messages)
+    assert result.summary["overall"]["n"] == 4
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["failed"][case_id]["code"] == code
+
+
+def test_the_command_ends_with_1_when_a_case_was_left_out(dataset: Path, recipe: Path, tmp_path: Path) -> None:
+    damage_label(copied(dataset, tmp_path / "data"), "other grid")
+    code = main([
+        "train", str(recipe), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--quiet",
+        "--set", "training.epochs=1", "--set", "training.steps_per_epoch=1", "--device", "cpu",
+    ])  # fmt: skip
+    assert code == 1
+    assert (tmp_path / "run" / "model" / "model.json").is_file()
+
+
+def test_no_usable_case_is_an_error_that_quotes_the_first(dataset: Path, recipe: Path, tmp_path: Path) -> None:
+    data = copied(dataset, tmp_path / "data")
+    for path in (data / "imagesTr").iterdir():
+        path.write_bytes(b"nothing of use")
+    with pytest.raises(NoCasesError, match="E_NOT_AN_IMAGE"):
+        train(load_recipe(str(recipe)), open_dataset(data), tmp_path / "run", device=CPU)
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(
+    dataset: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter(range(100))
+
+    def loss_gone_wrong(logits: torch.Tensor, target: torch.Tensor, head: str) -> torch.Tensor:
+        return logits.mean() * (float("nan") if next(steps) >= 3 else 1.0)
+
+    monkeypatch.setitem(__import__("medseg.losses.losses", fromlist=["LOSSES"]).LOSSES, "dice_ce", loss_gone_wrong)
+    with pytest.raises(MedsegError, match="the loss is nan") as caught:
+        train(load_recipe(str(recipe)), open_dataset(dataset), tmp_path / "run", fold=0, device=CPU)
+    assert caught.value.code == "E_TRAINING"
+    assert (tmp_path / "run" / "checkpoint" / "last.safetensors").is_file()
+
+
+def test_overlapping_regions_train_with_a_sigmoid_head(dataset: Path, recipe: Path, tmp_path: Path) -> None:
+    text = recipe.read_text() + '\n[labels]\nkidneys = ["kidney_left", "kidney_right"]\nright = ["kidney_right"]\n'
+    (tmp_path / "regions.toml").write_text(text)
+    settings = ["training.epochs=1", "training.steps_per_epoch=2", "model.head=sigmoid"]
+    regions = load_recipe(str(tmp_path / "regions.toml"), settings)
+    result = train(regions, open_dataset(dataset), tmp_path / "run", fold=0, device=CPU)
+    assert set(result.summary["labels"]) == {"kidneys", "right"}
+
+
+def test_overlapping_regions_are_refused_with_a_softmax_head(dataset: Path, recipe: Path, tmp_path: Path) -> None:
+    text = recipe.read_text() + '\n[labels]\nkidneys = ["kidney_left", "kidney_right"]\nright = ["kidney_right"]\n'
+    (tmp_path / "regions.toml").write_text(text)
+    with pytest.raises(MedsegError, match="softmax") as caught:
+        train(load_recipe(str(tmp_path / "regions.toml")), open_dataset(dataset), tmp_path / "run", device=CPU)
+    assert caught.value.code == "E_RECIPE"
+
+
+def test_a_2d_model_trains_and_predicts_whole_volumes(dataset: Path, recipe: Path, tmp_path: Path) -> None:
+    flat = load_recipe(str(recipe), ["training.patch=[32, 32, 1]", "training.epochs=1", "training.steps_per_epoch=2"])
+    assert flat.two_dimensional
+    result = train(flat, open_dataset(dataset), tmp_path / "run", fold=0, device=CPU)
+    assert result.summary["overall"]["n"] == 1
