@@ -1,5 +1,7 @@
 """Label sets: ids, names, merged labels and overlapping regions."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -89,6 +91,11 @@ def test_the_table_of_channels_agrees_with_the_masks(labels):
 def test_an_id_that_no_label_uses_has_no_channel():
     table = TUMOUR.select({"core": ["necrosis", "enhancing"]}).encode_table()
     assert table.tolist() == [[0, 0, 1, 0, 1]]
+
+
+@pytest.mark.parametrize("labels", [ORGANS, REGIONS], ids=["exclusive", "regions"])
+def test_a_label_set_survives_json(labels):
+    assert LabelSet.from_json(json.loads(json.dumps(labels.as_json()))) == labels
 
 
 def test_an_organ_has_its_own_colour_whatever_its_id():
