@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medseg.choose import choose
 from medseg.errors import RecipeError
 
-# Organs keep one colour in every picture, close to what anatomy atlases use. Matched by the start of the name.
+# Organs keep one colour in every picture, close to what anatomy atlases use.
 ORGAN_COLOURS: dict[str, tuple[int, int, int]] = {
     "spleen": (222, 90, 178),
     "liver": (214, 120, 40),
@@ -142,8 +142,7 @@ def colour_of(name: str, id_: int) -> tuple[int, int, int]:
 
     Hues step by the golden ratio, which keeps any number of consecutive ids apart on the colour circle.
     """
-    for organ, colour in ORGAN_COLOURS.items():
-        if name.startswith(organ):
-            return colour
+    if name in ORGAN_COLOURS:
+        return ORGAN_COLOURS[name]
     red, green, blue = colorsys.hsv_to_rgb((id_ * 0.618033988749895) % 1.0, 0.75, 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)

@@ -55,7 +55,7 @@ def _errors(dataset: Dataset, case: Case) -> Iterator[MedsegError]:
         yield error
     if volume and label_map:
         try:
-            label_map.check_grid(volume.geometry)
+            label_map.aligned_to(volume.geometry)
         except MedsegError as error:
             yield error
     for what, checksum in case.sha256.items():

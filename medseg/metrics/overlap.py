@@ -60,15 +60,14 @@ def score_label_map(prediction: LabelMap, reference: LabelMap, labels: LabelSet,
 
     Args:
         prediction: label ids.
-        reference: label ids on the same grid.
+        reference: label ids on the same grid, in any order of its axes.
         labels: the labels to score; a region counts wherever one of its parts is.
         case_id: goes into the rows.
 
     Raises:
         GridMismatchError: the two lie on different grids.
     """
-    prediction.check_grid(reference.geometry)
-    ids, joint = joint_histogram(reference.array, prediction.array)
+    ids, joint = joint_histogram(reference.array, prediction.aligned_to(reference.geometry).array)
     ml = reference.geometry.voxel_ml
     rows = []
     for label in labels:

@@ -58,15 +58,14 @@ class Stack:
             GridMismatchError: a label map lies on another grid than the scan.
         """
         geometry = volume.geometry.reorient(choose(PLANES, plane, kind="plane"))
-        for each in (label_map, reference):
-            if each is not None:
-                each.check_grid(volume.geometry)
+        prediction = label_map.aligned_to(volume.geometry)
+        referred = None if reference is None else reference.aligned_to(volume.geometry)
         return cls(
             plane=plane,
             geometry=geometry,
             scan=turn(volume.array[0], source=volume.geometry, target=geometry),
-            prediction=turn(label_map.array, source=volume.geometry, target=geometry),
-            reference=None if reference is None else turn(reference.array, source=volume.geometry, target=geometry),
+            prediction=turn(prediction.array, source=volume.geometry, target=geometry),
+            reference=None if referred is None else turn(referred.array, source=volume.geometry, target=geometry),
         )
 
     def trim(self, *, columns: int, rows: int) -> "Stack":

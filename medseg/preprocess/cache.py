@@ -46,8 +46,7 @@ def prepare_case(dataset: Dataset, case: Case, *, settings: Preprocess, labels: 
 def _prepare(dataset: Dataset, case: Case, *, settings: Preprocess, labels: LabelSet) -> PreparedCase:
     """Read, check and prepare a case."""
     volume = read_volume(dataset.image(case), channels=dataset.manifest.channels)
-    label_map = read_label_map(dataset.label(case))
-    label_map.check_grid(volume.geometry)
+    label_map = read_label_map(dataset.label(case)).aligned_to(volume.geometry)
     label_map.check_ids(labels)
     prepared = prepare(volume, settings)
     ids = resample(label_map.array, source=volume.geometry, target=prepared.geometry, order=0)

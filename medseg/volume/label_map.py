@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from medseg.errors import DimensionError, FractionalLabelError, GridMismatchError, UnknownLabelError
 from medseg.labels import LabelSet
 from medseg.volume.geometry import TOLERANCE_MM, Geometry
+from medseg.volume.resample import resample
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,20 @@ class LabelMap:
                 found=f"it holds {listed(unknown)}, but the labels are {listed(sorted(labels.known_ids))}",
                 remedy="name the ids in the manifest's labels, or remove them from the label map",
             )
+
+    def aligned_to(self, geometry: Geometry) -> "LabelMap":
+        """Return this label map on another grid that has the same voxels, its axes permuted or flipped to that order.
+
+        Tools write label maps in the order they like; no voxel moves and none is interpolated.
+
+        Raises:
+            GridMismatchError: the two grids are not the same voxels, within the tolerance.
+        """
+        turned = self.geometry.reorient(geometry.orientation)
+        if self.geometry.matches(geometry) or not turned.matches(geometry):
+            self.check_grid(geometry)
+            return self
+        return LabelMap(resample(self.array, source=self.geometry, target=turned, order=0), turned)
 
     def check_grid(self, geometry: Geometry, *, tolerance_mm: float = TOLERANCE_MM) -> None:
         """Raise GridMismatchError when the label map does not lie on this grid, saying by how much."""

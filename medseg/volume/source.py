@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from medseg.errors import EmptyFolderError, MissingFileError
+from medseg.errors import EmptyFolderError, MissingFileError, OptionError
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
@@ -36,12 +36,13 @@ class Source:
 
         Raises:
             MissingFileError: there is nothing.
-            EmptyFolderError: the folder holds no series.
+            EmptyFolderError: the folder holds no scan.
+            OptionError: it holds several.
         """
         sources = find_sources([path])
         if len(sources) == 1:
             return sources[0]
-        raise EmptyFolderError(
+        raise OptionError(
             f"reading {path}",
             found=f"it holds {len(sources)} scans where one is wanted ({', '.join(s.case_id for s in sources[:5])}…)",
             remedy="name one file or one series folder",

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from phantoms import house_geometry, house_label_map
+from phantoms import all_orientations, house_geometry, house_label_map
 
 from medseg.errors import DimensionError, FractionalLabelError, GridMismatchError, UnknownLabelError
 from medseg.labels import LabelSet
-from medseg.volume import Geometry, LabelMap
+from medseg.volume import Geometry, LabelMap, resample
 
 HOUSE = house_geometry()
 LABELS = LabelSet.from_names({0: "background", 1: "spleen", 2: "liver", 5: "aorta"})
@@ -92,3 +92,19 @@ def test_a_label_map_on_a_shifted_grid_is_refused_with_the_distance():
 def test_a_label_map_of_another_shape_is_refused_with_both_shapes():
     with pytest.raises(GridMismatchError, match=r"\(11, 8, 6\), the image's \(11, 8, 5\)"):
         house_label_map().check_grid(HOUSE.crop((0, 0, 0), (11, 8, 5)))
+
+
+@pytest.mark.parametrize("orientation", all_orientations())
+def test_a_label_map_stored_in_another_axis_order_is_turned_to_its_image(orientation):
+    label_map = house_label_map(geometry=HOUSE)
+    turned = HOUSE.reorient(orientation)
+    stored = LabelMap(resample(label_map.array, source=HOUSE, target=turned, order=0), turned)
+    back = stored.aligned_to(HOUSE)
+    assert back.geometry.matches(HOUSE, tolerance_mm=1e-9)
+    np.testing.assert_array_equal(back.array, label_map.array)
+
+
+def test_a_label_map_of_other_voxels_is_not_turned():
+    moved = house_geometry(centre_mm=(32.5, -42.25, 77.125)).reorient("RAS")
+    with pytest.raises(GridMismatchError):
+        house_label_map(geometry=moved).aligned_to(HOUSE)

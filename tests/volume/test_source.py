@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from phantoms import SERIES_UID, house_geometry, house_volume, save_dicom_series, save_nifti
 
-from medseg.errors import EmptyFolderError, MissingFileError
+from medseg.errors import EmptyFolderError, MissingFileError, OptionError
 from medseg.volume import Source, find_sources, read_volume
 from medseg.volume.source import duplicate_ids, is_dicom, stem
 
@@ -122,7 +122,7 @@ def test_two_series_in_one_folder_are_two_scans(tmp_path):
 def test_one_scan_cannot_be_read_from_a_folder_of_two(tmp_path):
     nifti(tmp_path / "a.nii.gz")
     nifti(tmp_path / "b.nii.gz")
-    with pytest.raises(EmptyFolderError, match="it holds 2 scans where one is wanted") as caught:
+    with pytest.raises(OptionError, match="it holds 2 scans where one is wanted") as caught:
         Source.of(tmp_path)
     assert "name one file or one series folder" in caught.value.remedy
 
