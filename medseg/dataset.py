@@ -15,7 +15,8 @@ from medseg.errors import (
 )
 from medseg.manifest import Case, Manifest, read_manifest
 from medseg.shipped import manifest_path
-from medseg.volume.source import Source, duplicate_ids
+from medseg.volume import Source, find_source
+from medseg.volume.source import duplicate_ids
 
 FOLDS = 5
 # nnU-Net's: its five folds over the sorted cases come out the same here when every patient has one case.
@@ -55,7 +56,7 @@ class Dataset:
         """Return where a case's image lies; a folder is a DICOM series."""
         paths = tuple(self.folder / path for path in case.image)
         if len(paths) == 1 and paths[0].is_dir():
-            series = Source.of(paths[0])
+            series = find_source(paths[0])
             return Source(case.case_id, series.paths, series.kind)
         return Source(case.case_id, paths)
 

@@ -12,7 +12,7 @@ from medseg.labels import LabelSet
 from medseg.metrics import CaseScore, score_label_map, summarise, write_metrics
 from medseg.progress import Notify, Progress, ignore
 from medseg.run import Run
-from medseg.volume import LabelMap, Source, find_sources, read_label_map
+from medseg.volume import LabelMap, Source, find_source, find_sources, read_label_map
 from medseg.volume.source import duplicate_ids
 
 
@@ -93,7 +93,7 @@ Pair = tuple[str, Source, Source]
 def _pairs(predictions: Path, references: Path) -> tuple[list[Pair], dict[str, MedsegError], list[str]]:
     """Match predictions and references by case id; two files are a pair whatever their names."""
     if predictions.is_file() and references.is_file():
-        prediction, reference = Source.of(predictions), Source.of(references)
+        prediction, reference = find_source(predictions), find_source(references)
         return [(prediction.case_id, prediction, reference)], {}, []
     predicted, referred = _by_case(predictions), _by_case(references)
     failed: dict[str, MedsegError] = {

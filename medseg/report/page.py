@@ -47,8 +47,8 @@ def write_page(
         f"<h1>{escape(title)}</h1><p>{escape(lead)}</p>",
         "<h2>Scores by label</h2>",
         _table(SUMMARY_COLUMNS, [*map(_label_row, summary["labels"].items()), _label_row(("all", summary["overall"]))]),
-        "<p>Dice, IoU, precision and recall are means over the cases where they are defined; the interval is the Dice's, "
-        "by bootstrap over cases. Missed counts cases without any prediction of the label.</p>",
+        "<p>Scores are means over the cases where they are defined; the interval is the Dice's, by bootstrap over "
+        "cases. Missed counts cases without any prediction of the label.</p>",
         *(f"<h2>{escape(picture.stem)}</h2>{_image(picture)}" for picture in pictures),
         "<h2>Scores by case</h2>",
         _table(CASE_COLUMNS, [_case_row(row) for row in rows]),

@@ -14,7 +14,7 @@ from phantoms import house_geometry, house_volume, save_dicom_series, save_nifti
 
 from medseg.errors import CorruptFileError, MedsegError
 from medseg.labels import LabelSet
-from medseg.volume import Geometry, Source, Volume, read_label_map, read_volume
+from medseg.volume import Geometry, Source, Volume, find_source, read_label_map, read_volume
 
 HOUSE = house_geometry()
 SCAN = house_volume()
@@ -64,7 +64,7 @@ def test_a_missing_file(tmp_path):
 
 
 def test_a_file_that_went_missing_after_it_was_found(zipped):
-    source = Source.of(zipped)
+    source = find_source(zipped)
     zipped.unlink()
     with refused("E_MISSING", names=zipped, remedy="check the path"):
         read_volume(source)

@@ -8,7 +8,7 @@ import pytest
 from phantoms import SERIES_UID, house_geometry, house_volume, save_dicom_series, save_nifti
 
 from medseg.errors import EmptyFolderError, MissingFileError, OptionError
-from medseg.volume import Source, find_sources, read_volume
+from medseg.volume import Source, find_source, find_sources, read_volume
 from medseg.volume.source import duplicate_ids, is_dicom, stem
 
 SCAN = house_volume(geometry=house_geometry(shape=(5, 4, 3)))
@@ -42,12 +42,12 @@ def test_a_case_is_called_after_its_file(name, case_id):
 def test_a_file_is_one_scan(tmp_path):
     path = nifti(tmp_path / "spleen_8.nii.gz")
     assert find_sources([path]) == [Source("spleen_8", (path,))]
-    assert Source.of(path).place == path
+    assert find_source(path).place == path
 
 
 def test_a_series_folder_is_one_scan_called_after_the_folder(tmp_path):
     files = save_dicom_series(tmp_path / "patient 7", SCAN)
-    source = Source.of(tmp_path / "patient 7")
+    source = find_source(tmp_path / "patient 7")
     assert source == Source("patient 7", tuple(files), "dicom")
     assert source.place == tmp_path / "patient 7"
 
@@ -97,7 +97,7 @@ def test_junk_beside_the_slices_is_passed_over(tmp_path):
     (tmp_path / "ct" / "VERSION").write_bytes(bytes(200))
     (tmp_path / "ct" / "empty.dcm").touch()
     shutil.copy(files[0], tmp_path / "ct" / ".000.dcm")
-    assert Source.of(tmp_path / "ct").paths == tuple(files)
+    assert find_source(tmp_path / "ct").paths == tuple(files)
 
 
 def test_a_dicom_file_that_is_no_image_is_passed_over(tmp_path):
@@ -106,7 +106,7 @@ def test_a_dicom_file_that_is_no_image_is_passed_over(tmp_path):
     element = b"\x02\x00\x02\x00UI" + len(structures).to_bytes(2, "little") + structures
     (tmp_path / "ct" / "rtstruct.dcm").write_bytes(bytes(128) + b"DICM" + element)
     assert is_dicom(tmp_path / "ct" / "rtstruct.dcm")
-    assert Source.of(tmp_path / "ct").paths == tuple(files)
+    assert find_source(tmp_path / "ct").paths == tuple(files)
 
 
 def test_two_series_in_one_folder_are_two_scans(tmp_path):
@@ -123,7 +123,7 @@ def test_one_scan_cannot_be_read_from_a_folder_of_two(tmp_path):
     nifti(tmp_path / "a.nii.gz")
     nifti(tmp_path / "b.nii.gz")
     with pytest.raises(OptionError, match="it holds 2 scans where one is wanted") as caught:
-        Source.of(tmp_path)
+        find_source(tmp_path)
     assert "name one file or one series folder" in caught.value.remedy
 
 

@@ -1,40 +1,21 @@
-"""The command line: parse, one library call, print, exit code. The only file that prints."""
+"""The commands: each parses its arguments, makes one library call and shows the result.
 
-import functools
-import json
-import os
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+Libraries are imported inside, so that help and usage errors come at once.
+"""
+
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medseg import __version__
-from medseg.errors import MedsegError, OptionError, UsageError
+from medseg.cli.frame import DONE, FAILED, app, command, data_app
+from medseg.cli.show import number, print_json, print_summary, print_table, put, reporting, say, shortened
+from medseg.errors import OptionError
 
 if TYPE_CHECKING:
     from medseg.labels import LabelSet
-    from medseg.progress import Notify, Progress
-
-DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
-# Without a terminal, a line this often is enough to see that work goes on.
-SECONDS_BETWEEN_LINES = 20.0
-
-app = typer.Typer(
-    name="medseg",
-    help="Train, run and judge medical image segmentation.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1… or mps. Auto takes a GPU where there is one.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; failed cases are still named.")]
@@ -42,61 +23,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON i
 Seed = Annotated[int, typer.Option(help="Of the first weights and of every patch drawn.", min=0, max=2**31 - 1)]
 
 
-class Terminated(BaseException):
-    """SIGTERM came."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed in part or whole, 2 usage, 130 Ctrl-C, 143 SIGTERM."""
-    try:
-        app(args=list(argv) if argv is not None else None, prog_name="medseg")
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else DONE
-    return DONE
-
-
-def run() -> NoReturn:
-    """Run the command line of this process."""
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(main())
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise Terminated
-
-
-def _command(function: Callable[..., int]) -> Callable[..., None]:
-    """Turn a command's result, and what it raises, into the exit code."""
-
-    @functools.wraps(function)
-    def guarded(*args: Any, **options: Any) -> None:
-        try:
-            code = function(*args, **options)
-        except MedsegError as error:
-            _say(f"{error.code} {error}")
-            code = USAGE if isinstance(error, UsageError) else FAILED
-        except KeyboardInterrupt:
-            _say("Interrupted. What was finished is kept.")
-            code = INTERRUPTED
-        except Terminated:
-            _say("Terminated. What was finished is kept.")
-            code = TERMINATED
-        raise typer.Exit(code)
-
-    return guarded
-
-
 @app.callback(invoke_without_command=True)
 def _medseg(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
 ) -> None:
     if version:
-        print(f"medseg {__version__}")
+        put(f"medseg {__version__}")
         raise typer.Exit
 
 
 @app.command("demo")
-@_command
+@command
 def demo_command(
     out: Annotated[Path, typer.Option(help="A new or empty folder.")] = Path("medseg-demo"),
     device: Device = "auto",
@@ -108,15 +45,15 @@ def demo_command(
     from medseg.demo import demo
     from medseg.device import choose_device
 
-    with _reporting(quiet) as notify:
+    with reporting(quiet) as notify:
         result = demo(out, device=choose_device(device), seed=seed, notify=notify)
-    _print_summary(result.evaluation.summary, as_json=as_json, title="Dice and IoU on scans that training never saw")
-    _say(f"Open {result.report} to see them; the trained model is {result.training.run.folder}.")
+    print_summary(result.evaluation.summary, as_json=as_json, title="Dice and IoU on scans that training never saw")
+    say(f"Open {result.report} to see them; the trained model is {result.training.run.folder}.")
     return FAILED if result.evaluation.failed else DONE
 
 
 @app.command("train")
-@_command
+@command
 def train_command(
     recipe: Annotated[str, typer.Argument(help="A .toml file, or a shipped recipe's name.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The run's folder.", show_default=False)],
@@ -160,7 +97,7 @@ def train_command(
     from medseg.device import choose_device
     from medseg.train import train
 
-    with _reporting(quiet) as notify:
+    with reporting(quiet) as notify:
         result = train(
             chosen,
             dataset,
@@ -172,13 +109,13 @@ def train_command(
             workers=workers,
             notify=notify,
         )
-    _print_summary(result.summary, as_json=as_json, title=f"Scores on {result.summary['scored_on']}")
-    _say(f"The run is {out}; `medseg predict {out} SCANS --out DIR` uses its model.")
+    print_summary(result.summary, as_json=as_json, title=f"Scores on {result.summary['scored_on']}")
+    say(f"The run is {out}; `medseg predict {out} SCANS --out DIR` uses its model.")
     return FAILED if result.failed else DONE
 
 
 @app.command("predict")
-@_command
+@command
 def predict_command(
     model: Annotated[Path, typer.Argument(help="A run, or a model package (folder or .zip).", show_default=False)],
     inputs: Annotated[
@@ -201,24 +138,22 @@ def predict_command(
 
     chosen = choose_device(device)
     package = load_package(model)
-    with _reporting(quiet) as notify:
+    with reporting(quiet) as notify:
         results = predict(package, find_cases(inputs), out, device=chosen, overlays=overlay, notify=notify)
     failed = [result for result in results if result.status == "failed"]
     if as_json:
-        from dataclasses import asdict
-
-        _print_json([asdict(result) for result in results])
+        print_json([asdict(result) for result in results])
     else:
         names = [label.name for label in package.labels]
-        _print_table(
+        print_table(
             f"{len(results) - len(failed)} of {len(results)} cases segmented",
             ["case", "status", *(f"{name} [ml]" for name in names), "seconds"],
             [
                 [
                     result.case_id,
                     result.error["code"] if result.error else "ok",
-                    *(_number(result.volumes_ml.get(name), 1) for name in names),
-                    _number(result.seconds.get("total"), 1),
+                    *(number(result.volumes_ml.get(name), 1) for name in names),
+                    number(result.seconds.get("total"), 1),
                 ]
                 for result in results
             ],
@@ -227,7 +162,7 @@ def predict_command(
 
 
 @app.command("evaluate")
-@_command
+@command
 def evaluate_command(
     predictions: Annotated[Path, typer.Argument(help="A label map, or a folder of them.", show_default=False)],
     references: Annotated[Path, typer.Argument(help="The same, matched by case id.", show_default=False)],
@@ -245,16 +180,16 @@ def evaluate_command(
     """Score label maps against references: Dice, IoU, precision and recall per volume and label."""
     from medseg.evaluate import evaluate
 
-    with _reporting(quiet) as notify:
+    with reporting(quiet) as notify:
         result = evaluate(predictions, references, out, labels=_labels(labels), notify=notify)
-    _print_summary(result.summary, as_json=as_json, title=f"Scores of {len({r.case_id for r in result.rows})} case(s)")
+    print_summary(result.summary, as_json=as_json, title=f"Scores of {len({r.case_id for r in result.rows})} case(s)")
     if result.unpredicted:
-        _say(f"{len(result.unpredicted)} reference(s) have no prediction and are not scored: {result.unpredicted[:3]}…")
+        say(f"{len(result.unpredicted)} reference(s) have no prediction and are not scored: {result.unpredicted[:3]}…")
     return FAILED if result.failed else DONE
 
 
 @app.command("overlay")
-@_command
+@command
 def overlay_command(
     image: Annotated[Path, typer.Argument(help="The scan.", show_default=False)],
     label_map: Annotated[Path, typer.Argument(help="Its label map: filled.", show_default=False)],
@@ -277,12 +212,12 @@ def overlay_command(
     """Paint a label map on its scan, patient's right on the left, with names, millilitres and sides."""
     from medseg.evaluate.evaluation import labels_found, run_labels
     from medseg.overlay import write_overlay
-    from medseg.volume import Source, read_label_map, read_volume
+    from medseg.volume import find_source, read_label_map, read_volume
 
     prediction = read_label_map(label_map)
     referred = read_label_map(reference) if reference else None
     named = _labels(labels) or run_labels(label_map) or labels_found(*filter(None, [prediction, referred]))
-    source = Source.of(image)
+    source = find_source(image)
     write_overlay(
         out,
         read_volume(source),
@@ -293,12 +228,12 @@ def overlay_command(
         window=_window(window),
         title=source.case_id,
     )
-    _say(f"Wrote {out}.")
+    say(f"Wrote {out}.")
     return DONE
 
 
 @data_app.command("list")
-@_command
+@command
 def data_list_command(as_json: AsJson = False) -> int:
     """List the datasets that medseg has a manifest of."""
     from medseg.manifest import read_manifest
@@ -306,16 +241,16 @@ def data_list_command(as_json: AsJson = False) -> int:
 
     manifests = {name: read_manifest(path) for name, path in shipped("data_manifests", ".json").items()}
     if as_json:
-        _print_json({name: manifest.model_dump(mode="json") for name, manifest in manifests.items()})
+        print_json({name: manifest.model_dump(mode="json") for name, manifest in manifests.items()})
         return DONE
-    _print_table(
+    print_table(
         "Datasets",
         ["name", "modality", "labels", "cases", "licence"],
         [
             [
                 name,
                 ", ".join(manifest.modality.values()),
-                ", ".join(_shortened([label.name for label in manifest.label_set])),
+                ", ".join(shortened([label.name for label in manifest.label_set])),
                 str(manifest.num_training or len(manifest.training)),
                 manifest.licence,
             ]
@@ -326,7 +261,7 @@ def data_list_command(as_json: AsJson = False) -> int:
 
 
 @data_app.command("check")
-@_command
+@command
 def data_check_command(
     dataset: Annotated[
         Path, typer.Argument(help="A Decathlon folder (dataset.json) or a manifest .json.", show_default=False)
@@ -343,15 +278,13 @@ def data_check_command(
     from medseg.dataset import open_dataset
 
     opened = open_dataset(dataset, manifest=manifest)
-    with _reporting(quiet) as notify:
+    with reporting(quiet) as notify:
         findings = check_dataset(opened, notify=notify)
     if as_json:
-        from dataclasses import asdict
-
-        _print_json([asdict(finding) for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
         rows = [[finding.case_id, finding.code, finding.message] for finding in findings]
-        _print_table(
+        print_table(
             f"{len(opened.cases)} cases, {len({finding.case_id for finding in findings})} with findings",
             ["case", "code", "what to do"],
             rows,
@@ -380,115 +313,3 @@ def _window(text: str | None) -> tuple[float, float] | None:
     except ValueError:
         pass
     raise OptionError(f"--window {text}", found="it is not LOW,HIGH", remedy="write for instance --window=-160,240")
-
-
-def _shortened(names: list[str]) -> list[str]:
-    return names if len(names) <= 6 else [*names[:5], f"and {len(names) - 5} more"]
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, as wide as the terminal, or as wide as it needs to be in a file."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
-
-
-def _print_summary(summary: dict[str, Any], *, as_json: bool, title: str) -> None:
-    """Print scores with their denominators."""
-    if as_json:
-        _print_json(summary)
-        return
-
-    def row(name: str, part: dict[str, Any]) -> list[str]:
-        interval = part["dice"]["ci95"]
-        return [
-            name,
-            *(_number(part[score]["mean"]) for score in ("dice", "iou", "precision", "recall")),
-            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "",
-            str(part["n"]),
-            *(str(part[count]) for count in ("n_reference_empty", "n_prediction_empty", "n_both_empty")),
-        ]
-
-    rows = [row(name, part) for name, part in summary["labels"].items()]
-    _print_table(
-        title,
-        [
-            "label",
-            "Dice",
-            "IoU",
-            "precision",
-            "recall",
-            "Dice 95 % CI",
-            "n",
-            "no reference",
-            "no prediction",
-            "neither",
-        ],
-        [*rows, row("all", summary["overall"])],
-    )
-
-
-@contextmanager
-def _reporting(quiet: bool) -> "Iterator[Notify]":
-    """Give a function that shows progress: a bar on a terminal, lines elsewhere, with --quiet only what went wrong."""
-    if quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield _Lines(quiet)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description:>9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Bar(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(progress: "Progress") -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total, note="")
-            task = tasks[progress.stage]
-            bar.update(task, completed=progress.done, total=progress.total)
-            if progress.note:
-                bar.update(task, note=progress.note)
-            if progress.message:
-                bar.console.print(progress.message, highlight=False, markup=False)
-
-        yield show
-
-
-class _Lines:
-    """Shows progress as plain lines, now and then."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._quiet = quiet
-        self._last = time.monotonic()
-
-    def __call__(self, progress: "Progress") -> None:
-        """Say a message at once, and mere progress when it is time."""
-        if progress.message and (not self._quiet or "E_" in progress.message):
-            _say(progress.message)
-        elif not self._quiet and time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
-            _say(f"{progress.stage} {progress.done}/{progress.total} {progress.note}")
-            self._last = time.monotonic()

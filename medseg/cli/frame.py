@@ -1,0 +1,70 @@
+"""What every command shares: the app, the exit codes, and how a command ends."""
+
+import functools
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import typer
+
+from medseg.cli.show import say
+from medseg.errors import MedsegError, UsageError
+
+DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+app = typer.Typer(
+    name="medseg",
+    help="Train, run and judge medical image segmentation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+class Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed in part or whole, 2 usage, 130 Ctrl-C, 143 SIGTERM."""
+    try:
+        app(args=list(argv) if argv is not None else None, prog_name="medseg")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else DONE
+    return DONE
+
+
+def run() -> NoReturn:
+    """Run the command line of this process."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(main())
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
+
+
+def command(function: Callable[..., int]) -> Callable[..., None]:
+    """Turn a command's result, and what it raises, into the exit code."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **options: Any) -> None:
+        try:
+            code = function(*args, **options)
+        except MedsegError as error:
+            say(f"{error.code} {error}")
+            code = USAGE if isinstance(error, UsageError) else FAILED
+        except KeyboardInterrupt:
+            say("Interrupted. What was finished is kept.")
+            code = INTERRUPTED
+        except Terminated:
+            say("Terminated. What was finished is kept.")
+            code = TERMINATED
+        raise typer.Exit(code)
+
+    return guarded

@@ -1,0 +1,96 @@
+"""Read scans and label maps of every format; what comes out is a Volume or a LabelMap in RAS+ millimetres."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from medseg.errors import CorruptFileError, DimensionError, GridMismatchError, MedsegError, MissingFileError
+from medseg.volume.find import find_source
+from medseg.volume.label_map import LabelMap
+from medseg.volume.read.dicom import read_series
+from medseg.volume.read.itk import read_itk
+from medseg.volume.read.nifti import read_nifti
+from medseg.volume.source import Source
+from medseg.volume.volume import Volume
+
+
+def read_volume(source: Source | Path, *, channels: int = 1) -> Volume:
+    """Read a scan.
+
+    Args:
+        source: a file (NIfTI, NRRD, MHA/MHD, told apart by content), a DICOM series, or several files that are
+            channels.
+        channels: how many channels are wanted. More than one may come as a 4D file or as several files.
+
+    Returns:
+        The voxels as they were stored, with slope and intercept applied.
+
+    Raises:
+        FileError: missing, damaged or no image (`errors.py` lists the codes).
+        DimensionError: another number of channels than wanted.
+        NoAffineError, SingularAffineError, NotFiniteError, SliceSpacingError: a scan that cannot be used as it is.
+    """
+    if isinstance(source, Path):
+        source = find_source(source)
+    try:
+        volume = _read(source)
+        if volume.channels != channels:
+            raise DimensionError(
+                "counting channels",
+                found=f"the image has {volume.channels} (a 4D image has one per volume), and {channels} is wanted",
+                remedy="split the 4D image and give one volume, or use a recipe with as many channels",
+            )
+        volume.check_finite()
+    except MedsegError as error:
+        raise _naming(error, source.place) from error
+    return volume
+
+
+def read_label_map(source: Source | Path) -> LabelMap:
+    """Read a label map: as `read_volume`, and its values have to be whole numbers from 0 to 65535."""
+    volume = read_volume(source)
+    place = source if isinstance(source, Path) else source.place
+    try:
+        return LabelMap(volume.array[0], volume.geometry)
+    except MedsegError as error:
+        raise _naming(error, place) from error
+
+
+def _naming(error: MedsegError, place: Path) -> MedsegError:
+    """Return the error with the file's name in front, unless it names it already."""
+    if str(place) in error.asked:
+        return error
+    return type(error)(f"{place}: {error.asked}", found=error.found, remedy=error.remedy)
+
+
+def _read(source: Source) -> Volume:
+    if source.kind == "dicom":
+        return read_series(source.paths)
+    volumes = [_read_file(path) for path in source.paths]
+    first = volumes[0]
+    for path, volume in zip(source.paths, volumes, strict=True):
+        if not volume.geometry.matches(first.geometry):
+            raise GridMismatchError(
+                f"{path}: joining the channels of one scan",
+                found=f"it does not lie on the grid of {source.paths[0]}",
+                remedy="resample the channels onto one grid",
+            )
+    if len(volumes) == 1:
+        return first
+    return Volume(np.concatenate([volume.array for volume in volumes]), first.geometry)
+
+
+def _read_file(path: Path) -> Volume:
+    if not path.is_file():
+        raise MissingFileError(
+            f"reading {path}", found="there is no such file", remedy="check the path and its spelling"
+        )
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        raise CorruptFileError(f"reading {path}", found="the file is empty", remedy="copy it again from its source")
+    reader: Callable[[Path], Volume] = read_nifti
+    if start.startswith(b"NRRD") or b"ElementType" in start or b"NDims" in start:
+        reader = read_itk
+    return reader(path)
