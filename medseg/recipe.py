@@ -68,7 +68,7 @@ class Augment(Section):
     elastic: Probability = Field(default=0.0, ge=0, le=1)
     """Probability of a smooth elastic deformation."""
     elastic_voxels: float = Field(default=4.0, ge=0)
-    """Largest displacement of its control points."""
+    """Largest displacement of its control points; at most an eighth of the patch's side, beyond which it would fold."""
     low_resolution: Probability = Field(default=0.0, ge=0, le=1)
     """Probability of thicker voxels along one axis, read back onto the grid."""
     low_resolution_factor: tuple[float, float] = (1.5, 3.0)

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from medseg.recipe import Augment
 
 AXES = "IJK"
+Sides = tuple[int, int, int]
+# Control points of the elastic deformation along each axis. TorchIO's splines lay points − order cells between them, and
+# the image folds over itself when a point moves by more than half a cell, so none does.
+CONTROL_POINTS, SPLINE_ORDER = 7, 3
 
 
 class Augmenter:
@@ -28,9 +32,10 @@ class Augmenter:
     def __init__(self, settings: Augment, patch: tuple[int, int, int]) -> None:
         # A slice's normal comes first for TorchIO, whose motion artefacts run along the last axis.
         self._normal = patch.index(1) if 1 in patch else 0
-        flat = (1 in patch, False, False)
+        first, *others = (patch[self._normal], *patch[: self._normal], *patch[self._normal + 1 :])
+        sides = (first, others[0], others[1])
         self._steps = [
-            (probability, build(settings, flat))
+            (probability, build(settings, sides))
             for probability, build in ((getattr(settings, name), build) for name, build in TRANSFORMS.items())
             if probability > 0
         ]
@@ -63,35 +68,38 @@ class Augmenter:
         return np.ascontiguousarray(varied, np.float32), np.ascontiguousarray(ids, label_map.dtype)
 
 
-def _affine(settings: Augment, flat: tuple[bool, ...]) -> Any:
-    scales = [bound for still in flat for bound in ((1.0, 1.0) if still else (1 - settings.scale, 1 + settings.scale))]
-    turns = [not any(flat) or still for still in flat]
-    degrees = [
-        bound for turn in turns for bound in ((-settings.rotate_degrees, settings.rotate_degrees) if turn else (0, 0))
-    ]
-    shift = [
-        bound for still in flat for bound in ((0, 0) if still else (-settings.shift_voxels, settings.shift_voxels))
-    ]
-    return tio.RandomAffine(scales=tuple(scales), degrees=tuple(degrees), translation=tuple(shift))
+def _affine(settings: Augment, sides: Sides) -> Any:
+    scale, angle, shift = settings.scale, settings.rotate_degrees, settings.shift_voxels
+    turns = [1 not in sides or side == 1 for side in sides]
+    return tio.RandomAffine(
+        scales=ranges([(1.0, 1.0) if side == 1 else (1 - scale, 1 + scale) for side in sides]),
+        degrees=ranges([(-angle, angle) if turn else (0.0, 0.0) for turn in turns]),
+        translation=ranges([(0.0, 0.0) if side == 1 else (-shift, shift) for side in sides]),
+    )
 
 
-def _elastic(settings: Augment, flat: tuple[bool, ...]) -> Any:
-    reach = tuple(0.0 if still else settings.elastic_voxels for still in flat)
-    return tio.RandomElasticDeformation(num_control_points=7, max_displacement=reach)
+def ranges(pairs: list[tuple[float, float]]) -> tuple[float, ...]:
+    """Return (low, high) for each axis as TorchIO takes them: six numbers in a row."""
+    return tuple(bound for pair in pairs for bound in pair)
 
 
-def _low_resolution(settings: Augment, flat: tuple[bool, ...]) -> Any:
-    axes = tuple(axis for axis, still in enumerate(flat) if not still)
+def _elastic(settings: Augment, sides: Sides) -> Any:
+    cells = CONTROL_POINTS - SPLINE_ORDER
+    reach = tuple(0.0 if side == 1 else min(settings.elastic_voxels, side / cells / 2) for side in sides)
+    return tio.RandomElasticDeformation(num_control_points=CONTROL_POINTS, max_displacement=reach)
+
+
+def _low_resolution(settings: Augment, sides: Sides) -> Any:
+    axes = tuple(axis for axis, side in enumerate(sides) if side > 1)
     return tio.RandomAnisotropy(axes=axes, downsampling=settings.low_resolution_factor)
 
 
-def _blur(settings: Augment, flat: tuple[bool, ...]) -> Any:
-    low, high = settings.blur_voxels
-    return tio.RandomBlur(std=tuple(bound for still in flat for bound in ((0.0, 0.0) if still else (low, high))))
+def _blur(settings: Augment, sides: Sides) -> Any:
+    return tio.RandomBlur(std=ranges([(0.0, 0.0) if side == 1 else settings.blur_voxels for side in sides]))
 
 
-def _motion(settings: Augment, flat: tuple[bool, ...]) -> Any:
-    kind = _MotionInPlane if any(flat) else tio.RandomMotion
+def _motion(settings: Augment, sides: Sides) -> Any:
+    kind = _MotionInPlane if 1 in sides else tio.RandomMotion
     return kind(degrees=5, translation=3, num_transforms=1)
 
 
@@ -106,20 +114,21 @@ class _MotionInPlane(tio.RandomMotion):  # type: ignore[misc]
         return times, degrees, shift
 
 
-def _bias_field(settings: Augment, flat: tuple[bool, ...]) -> Any:
+def _bias_field(settings: Augment, sides: Sides) -> Any:
     return tio.RandomBiasField(coefficients=0.3, order=2)
 
 
-def _gamma(settings: Augment, flat: tuple[bool, ...]) -> Any:
+def _gamma(settings: Augment, sides: Sides) -> Any:
     return tio.RandomGamma(log_gamma=(-settings.log_gamma, settings.log_gamma))
 
 
-def _noise(settings: Augment, flat: tuple[bool, ...]) -> Any:
+def _noise(settings: Augment, sides: Sides) -> Any:
     return tio.RandomNoise(mean=0, std=settings.noise_std)
 
 
-# In order of application; each name is a probability of the recipe's section. `flat` marks the axes without extent.
-TRANSFORMS: dict[str, Callable[[Augment, tuple[bool, ...]], Any]] = {
+# In order of application; each name is a probability of the recipe's section. Sides are the patch's, in voxels, a slice's
+# normal first.
+TRANSFORMS: dict[str, Callable[[Augment, Sides], Any]] = {
     "affine": _affine,
     "elastic": _elastic,
     "low_resolution": _low_resolution,

@@ -80,6 +80,10 @@ def train_command(
         int | None,
         typer.Option(help="Processes that draw patches; left out, by the machine's cores.", min=0, show_default=False),
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Where prepared cases are kept; runs may share it. Left out: the run.", show_default=False),
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -107,6 +111,7 @@ def train_command(
             seed=seed,
             resume=resume,
             workers=workers,
+            cache=cache,
             notify=notify,
         )
     print_summary(result.summary, as_json=as_json, title=f"Scores on {result.summary['scored_on']}")

@@ -1,7 +1,9 @@
 """Trainer: the steps of a training, and the state that goes on from one to the next."""
 
+import itertools
 import math
 import time
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,6 @@ from medseg.recipe import Recipe
 from medseg.segment import uses_bf16
 from medseg.train.checkpoint import State
 from medseg.train.schedule import learning_rate
-from medseg.train.stream import PatchStream, batches
 from medseg.train.target import encode, target_table
 
 
@@ -53,17 +54,25 @@ class Trainer:
         settings = self._settings
         return learning_rate(self.state.step, total=self._total, peak=settings.learning_rate, warm_up=settings.warm_up)
 
-    def epoch(self, stream: PatchStream, *, workers: int, notify: Notify) -> float:
+    @property
+    def total(self) -> int:
+        """Steps of the whole training."""
+        return self._total
+
+    def epoch(self, samples: Iterator[tuple[Tensor, Tensor]], *, notify: Notify) -> float:
         """Take the steps of one epoch and return their mean loss.
+
+        Args:
+            samples: batches of images, (B, C, *patch), and label maps, (B, *patch), from the next step on.
+            notify: hears of each step.
 
         Raises:
             TrainingError: the loss is not finite.
         """
         self.network.train()
         settings, losses = self._settings, []
-        last = (self.state.epoch + 1) * settings.steps_per_epoch
         started, first = time.perf_counter(), self.state.step
-        for image, label_map in batches(stream, batch=settings.batch, first=first, last=last, workers=workers):
+        for image, label_map in itertools.islice(samples, settings.steps_per_epoch):
             losses.append(self._step(image, label_map))
             taken = self.state.step - first
             left = (time.perf_counter() - started) / taken * (self._total - self.state.step)

@@ -4,12 +4,13 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from medseg.atomic import write_json, write_text
 from medseg.dataset import Dataset
@@ -27,7 +28,7 @@ from medseg.recipe import Recipe
 from medseg.run import Run, append_line, peak_ram_mb, read_lines
 from medseg.segment import Segmenter
 from medseg.train.checkpoint import State, load_checkpoint, save_checkpoint
-from medseg.train.stream import PatchStream
+from medseg.train.stream import PatchStream, batches
 from medseg.train.trainer import Trainer
 from medseg.train.validate import Validator
 
@@ -57,6 +58,7 @@ def train(
     seed: int = 0,
     resume: bool = False,
     workers: int | None = None,
+    cache: Path | None = None,
     notify: Notify = ignore,
 ) -> TrainingResult:
     """Train a network and leave a run: recipe, journal, checkpoint, model package, scores.
@@ -73,6 +75,7 @@ def train(
         seed: of the weights and of every patch drawn.
         resume: go on from the folder's checkpoint, where there is one.
         workers: processes that draw patches; None chooses by the machine's cores.
+        cache: the folder of prepared cases, which several runs may share; None keeps them in the run.
         notify: hears of progress, and of each case that cannot be used.
 
     Raises:
@@ -86,13 +89,15 @@ def train(
     split = dataset.split(fold)
     run = Run(folder)
     trainer = _begin(run, recipe, dataset, labels, fold=fold, device=device, seed=seed, resume=resume)
-    prepared, failed = _prepare(run, dataset, split, recipe, labels, notify)
+    prepared, failed = _prepare(cache or run.prepared, dataset, split, recipe, labels, notify)
     training, validation = (_usable(cases, prepared, failed) for cases in split)
 
     validator = Validator(Segmenter(trainer.network, recipe, labels, device), validation, dataset, labels)
     stream = PatchStream([case for _, case in training], recipe, seed=seed)
+    first, last = trainer.state.step, trainer.total
+    samples = iter(batches(stream, batch=recipe.training.batch, first=first, last=last, workers=_workers(workers)))
     while trainer.state.epoch < recipe.training.epochs:
-        _epoch(run, recipe, trainer, stream, validator, workers=_workers(workers), notify=notify)
+        _epoch(run, recipe, trainer, samples, validator, notify)
 
     scored_on = "training data" if fold is None else f"fold {fold}, held out of training"
     summary = _score(run, validator, scored_on, notify)
@@ -175,7 +180,7 @@ def _fingerprint(recipe: Recipe, dataset: Dataset, fold: int | None, seed: int) 
 
 
 def _prepare(
-    run: Run,
+    cache: Path,
     dataset: Dataset,
     split: tuple[Sequence[Case], Sequence[Case]],
     recipe: Recipe,
@@ -189,9 +194,7 @@ def _prepare(
     for done, (case_id, case) in enumerate(cases.items(), start=1):
         message = ""
         try:
-            prepared[case_id] = prepare_case(
-                dataset, case, settings=recipe.preprocess, labels=labels, cache=run.prepared
-            )
+            prepared[case_id] = prepare_case(dataset, case, settings=recipe.preprocess, labels=labels, cache=cache)
         except MedsegError as error:
             failed[case_id] = error
             message = f"{case_id} is left out: {error.code} {error}"
@@ -218,16 +221,14 @@ def _epoch(
     run: Run,
     recipe: Recipe,
     trainer: Trainer,
-    stream: PatchStream,
+    samples: Iterator[tuple[Tensor, Tensor]],
     validator: Validator,
-    *,
-    workers: int,
     notify: Notify,
 ) -> None:
     """Train for one epoch, validate when it is time, and write down where training stands."""
     settings, state = recipe.training, trainer.state
     rate, started = trainer.rate, time.perf_counter()
-    loss = trainer.epoch(stream, workers=workers, notify=notify)
+    loss = trainer.epoch(samples, notify=notify)
     seconds = time.perf_counter() - started
     dice = None
     if state.epoch % settings.validate_every == 0 or state.epoch == settings.epochs:
@@ -251,7 +252,7 @@ def _epoch(
     )
     told = "" if dice is None else f", Dice {dice:.4f}"
     message = f"epoch {state.epoch}/{settings.epochs}: loss {loss:.4f}{told}, {seconds:.0f} s"
-    notify(Progress("train", state.step, settings.epochs * settings.steps_per_epoch, message=message))
+    notify(Progress("train", state.step, trainer.total, message=message))
 
 
 def _score(run: Run, validator: Validator, scored_on: str, notify: Notify) -> dict[str, Any]:

@@ -218,3 +218,12 @@ def test_a_slice_is_not_flipped_along_its_normal(patch: tuple[int, int, int]) ->
     image, label_map = noise(patch), cube(patch)[1]
     varied, _ = Augmenter(Augment(flip=1.0), patch)(image, label_map, seed=0)
     np.testing.assert_array_equal(varied, image[:, ::-1, ::-1, ::-1])
+
+
+@pytest.mark.parametrize("patch", [(16, 40, 8), (40, 56, 1)], ids=str)
+def test_an_elastic_deformation_larger_than_the_patch_allows_does_not_fold(patch: tuple[int, int, int]) -> None:
+    far = Augment(elastic=1, elastic_voxels=30)  # TorchIO warns of folding, and a warning fails a test
+    image, label_map = cube(patch)
+    varied, ids = Augmenter(far, patch)(image, label_map, seed=2)
+    assert varied.shape == image.shape
+    assert dice(ids > 0, label_map > 0) > 0.5
