@@ -57,6 +57,8 @@ class Augment(Section):
     """Probability of mirroring, for each axis in `flip_axes`."""
     flip_axes: tuple[Literal["I", "J", "K"], ...] = ("I", "J", "K")
     """Array axes that may be mirrored. Leave left-right (I in RAS) out where a model must tell left from right."""
+    cut_short: Probability = Field(default=0.0, ge=0, le=1)
+    """Probability that the scan ends within the patch, along one axis, as in slabs and cut fields of view."""
     affine: Probability = Field(default=0.0, ge=0, le=1)
     """Probability of scaling, rotating and shifting."""
     scale: float = Field(default=0.15, ge=0, lt=1)

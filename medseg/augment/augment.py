@@ -12,12 +12,13 @@ import torch
 import torchio as tio
 from numpy.typing import NDArray
 
+from medseg.augment.cut_short import cut_short
 from medseg.recipe import Augment
 
 AXES = "IJK"
 Sides = tuple[int, int, int]
-# Control points of the elastic deformation along each axis. TorchIO's splines lay points − order cells between them, and
-# the image folds over itself when a point moves by more than half a cell, so none does.
+# Control points of the elastic deformation along an axis. TorchIO lays points − order spline cells between them, and
+# the image folds over itself when one moves by more than half a cell, so none does.
 CONTROL_POINTS, SPLINE_ORDER = 7, 3
 
 
@@ -40,6 +41,7 @@ class Augmenter:
             if probability > 0
         ]
         self._flip = settings.flip
+        self._cut_short = settings.cut_short
         self._flip_axes = [AXES.index(axis) for axis in settings.flip_axes if patch[AXES.index(axis)] > 1]
 
     def __call__(
@@ -50,6 +52,8 @@ class Augmenter:
         axes = [axis for axis in self._flip_axes if rng.random() < self._flip]
         image = np.flip(image, tuple(axis + 1 for axis in axes))
         label_map = np.flip(label_map, tuple(axes))
+        if self._cut_short and rng.random() < self._cut_short:
+            image, label_map = cut_short(image, label_map, rng)
         drawn = [transform for probability, transform in self._steps if rng.random() < probability]
         if not drawn:
             return np.ascontiguousarray(image), np.ascontiguousarray(label_map)
@@ -126,8 +130,8 @@ def _noise(settings: Augment, sides: Sides) -> Any:
     return tio.RandomNoise(mean=0, std=settings.noise_std)
 
 
-# In order of application; each name is a probability of the recipe's section. Sides are the patch's, in voxels, a slice's
-# normal first.
+# In order of application; each name is a probability of the recipe's section. Sides are the patch's, in voxels, the
+# normal of a slice first.
 TRANSFORMS: dict[str, Callable[[Augment, Sides], Any]] = {
     "affine": _affine,
     "elastic": _elastic,

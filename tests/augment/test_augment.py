@@ -5,10 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from medseg.augment import Augmenter
 from medseg.augment.augment import TRANSFORMS
+from medseg.augment.cut_short import cut_short
 from medseg.recipe import Augment
 
 PATCH = (32, 40, 36)
@@ -227,3 +230,20 @@ def test_an_elastic_deformation_larger_than_the_patch_allows_does_not_fold(patch
     varied, ids = Augmenter(far, patch)(image, label_map, seed=2)
     assert varied.shape == image.shape
     assert dice(ids > 0, label_map > 0) > 0.5
+
+
+@given(seed=st.integers(0, 999))
+@settings(deadline=None, max_examples=40)
+def test_a_patch_cut_short_goes_on_as_it_ends_and_image_and_label_agree(seed: int) -> None:
+    number = np.arange(6 * 1 * 8, dtype=np.float32).reshape(6, 1, 8)
+    image, label_map = cut_short(number[None], number.astype(np.uint16), np.random.default_rng(seed))
+    assert image.shape == (1, 6, 1, 8)
+    assert np.array_equal(image[0], label_map)
+    rows, columns = np.unique(label_map // 8), np.unique(label_map % 8)
+    assert len(rows) == 6 or len(columns) == 8
+    assert len(rows) >= 2
+    assert len(columns) >= 2
+    for kept in (rows, columns):
+        assert np.array_equal(kept, np.arange(kept[0], kept[-1] + 1))
+    assert np.array_equal(np.sort(label_map, axis=0), label_map)
+    assert np.array_equal(np.sort(label_map, axis=2), label_map)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from monai.metrics import DiceMetric
@@ -105,6 +105,7 @@ def test_ids_may_be_as_high_as_label_maps_go() -> None:
 
 
 @given(one=MAPS, other=MAPS)
+@settings(deadline=None, max_examples=60)
 def test_dice_and_iou_do_not_care_which_map_is_which_and_precision_is_recall_the_other_way(
     one: NDArray[np.uint8], other: NDArray[np.uint8]
 ) -> None:
@@ -114,6 +115,7 @@ def test_dice_and_iou_do_not_care_which_map_is_which_and_precision_is_recall_the
 
 
 @given(one=MAPS, other=MAPS)
+@settings(deadline=None, max_examples=60)
 def test_scores_lie_between_0_and_1_and_iou_follows_from_dice(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> None:
     for row in score(one, other).values():
         if row.dice is None:
@@ -124,6 +126,7 @@ def test_scores_lie_between_0_and_1_and_iou_follows_from_dice(one: NDArray[np.ui
 
 
 @given(one=MAPS, other=MAPS)
+@settings(deadline=None, max_examples=60)
 def test_every_score_is_what_masks_give(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> None:
     regions = NAMES.select({"spleen": ["spleen"], "rest": ["kidney", "liver"]})
     for row, label in zip(score(one, other, regions).values(), regions, strict=True):
