@@ -54,7 +54,7 @@ class ModelPackage:
         Raises:
             PackageError: the weights are another network's.
         """
-        network = build_network(self.recipe, channels=self.channels, labels=len(self.labels))
+        network = build_network(self.recipe, channels=self.channels, labels=len(self.labels), try_patch=False)
         try:
             load_weights(network, self.weights)
         except (KeyError, RuntimeError) as error:

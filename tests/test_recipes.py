@@ -11,7 +11,6 @@ from medseg.labels import LabelSet
 from medseg.losses import build_loss
 from medseg.manifest import read_manifest
 from medseg.models import MODELS, build_network
-from medseg.models.build import parameter_count
 from medseg.recipe import load_recipe
 from medseg.shipped import manifest_path, shipped
 from medseg.synthetic import LABELS as SYNTHETIC
@@ -81,7 +80,6 @@ def test_its_network_takes_a_step_on_an_augmented_patch(name: str) -> None:
     labels, channels, patch = labels_of(name), channels_of(name), recipe.training.patch
     torch.manual_seed(0)
     network = build_network(recipe, channels=channels, labels=len(labels)).train()
-    assert parameter_count(network) > 10_000
 
     rng = np.random.default_rng(0)
     ids = rng.choice([0, *(label.id for label in labels)], patch).astype(np.uint8)

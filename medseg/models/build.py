@@ -28,13 +28,14 @@ class SliceNetwork(nn.Module):
         return logits.unsqueeze(self.flat_axis)
 
 
-def build_network(recipe: Recipe, *, channels: int, labels: int) -> nn.Module:
+def build_network(recipe: Recipe, *, channels: int, labels: int, try_patch: bool = True) -> nn.Module:
     """Return the recipe's network with fresh weights.
 
     Args:
         recipe: names the model, its options, its head and its patch.
         channels: of the image.
         labels: how many labels, background left out; a softmax head has a channel more.
+        try_patch: run an empty patch, so that sides that do not fit are found before training.
 
     Raises:
         UnknownNameError: no model of that name.
@@ -48,7 +49,8 @@ def build_network(recipe: Recipe, *, channels: int, labels: int) -> nn.Module:
         network = make(Task(channels, outputs, sides), **recipe.model.options)
         if recipe.two_dimensional:
             network = SliceNetwork(network, patch.index(1))
-        _try_patch(network, channels, patch)
+        if try_patch:
+            _try(network, channels, patch)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise RecipeError(
@@ -59,8 +61,8 @@ def build_network(recipe: Recipe, *, channels: int, labels: int) -> nn.Module:
     return network
 
 
-def _try_patch(network: nn.Module, channels: int, patch: tuple[int, int, int]) -> None:
-    """Run one empty patch, so that sides that do not fit are found before training."""
+def _try(network: nn.Module, channels: int, patch: tuple[int, int, int]) -> None:
+    """Run one empty patch, and see that its logits have its sides."""
     network.eval()
     with torch.inference_mode():
         logits = network(torch.zeros(1, channels, *patch))

@@ -19,7 +19,7 @@ from medseg.errors import MedsegError, NoCasesError, RecipeError, TrainingError
 from medseg.labels import LabelSet
 from medseg.manifest import Case
 from medseg.metrics import CaseScore, summarise, write_metrics
-from medseg.models import build_network, weights_of
+from medseg.models import build_network, parameter_count, weights_of
 from medseg.package import ModelPackage, save_package
 from medseg.prepared_case import PreparedCase
 from medseg.preprocess import prepare_case
@@ -109,6 +109,7 @@ def train(
         fold=fold,
         seed=seed,
         device=str(device),
+        parameters=parameter_count(trainer.network),
         training_cases=[case.case_id for case, _ in training],
         validation_cases=[case.case_id for case, _ in validation],
         failed={case_id: {"code": error.code, "message": str(error)} for case_id, error in failed.items()},

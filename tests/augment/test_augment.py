@@ -28,7 +28,7 @@ def only(name: str) -> Augment:
 
 
 def everything() -> Augment:
-    return Augment(flip=0.5, **dict.fromkeys(TRANSFORMS, 0.7), **WILD)
+    return Augment(flip=0.5, cut_short=0.5, **dict.fromkeys(TRANSFORMS, 0.7), **WILD)
 
 
 def noise(patch: tuple[int, int, int], *, channels: int = 1) -> NDArray[np.float32]:
@@ -112,7 +112,7 @@ def test_nothing_asked_for_is_nothing_done() -> None:
 
 
 @pytest.mark.parametrize("patch", [PATCH, *SLICES], ids=str)
-@pytest.mark.parametrize("name", ["flip", *TRANSFORMS])
+@pytest.mark.parametrize("name", ["flip", "cut_short", *TRANSFORMS])
 def test_no_id_appears_that_was_not_there_and_shapes_and_types_stay(name: str, patch: tuple[int, int, int]) -> None:
     label_map = np.random.default_rng(2).choice(np.array([0, 1, 5, 300], np.uint16), patch)
     varied, labels = Augmenter(only(name), patch)(noise(patch, channels=2), label_map, seed=4)
@@ -202,6 +202,16 @@ def test_motion_of_a_slice_stays_in_its_plane_and_leaves_the_organ_in_place(patc
         assert varied[0][label_map == 1].mean() > 0.8
         assert np.abs(varied[0][label_map == 0]).mean() < 0.1
         assert dice(varied[0] > 0.5, label_map == 1) > 0.85
+
+
+@pytest.mark.parametrize("patch", SLICES, ids=str)
+def test_motion_turns_no_slice_out_of_its_plane(patch: tuple[int, int, int]) -> None:
+    image, label_map = np.ones((1, *patch), np.float32), np.ones(patch, np.uint8)
+    image[:, 0, 0, 0] = 0
+    augmenter = Augmenter(only("motion"), patch)
+    for seed in range(8):
+        varied, _ = augmenter(image, label_map, seed=seed)
+        np.testing.assert_allclose(varied[0][middle(patch)], 1, atol=0.15)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)

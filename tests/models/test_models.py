@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from medseg.errors import RecipeError, UnknownNameError
 from medseg.models import MODELS, build_network, load_weights, weights_of
-from medseg.models.build import parameter_count
 from medseg.models.networks import pooling
 from medseg.recipe import Recipe, parse_recipe
 
@@ -143,10 +142,11 @@ def test_weights_that_lack_one_have_one_too_many_or_another_shape_are_refused() 
         load_weights(network, weights | {name: weights[name][:1]})
 
 
-def test_parameters_are_counted_once() -> None:
-    assert parameter_count(nn.Linear(3, 5)) == 20
-    network = seeded(recipe_of("dynunet"))
-    assert parameter_count(network) == sum(tensor.numel() for tensor in weights_of(network).values())
+def test_a_network_for_prediction_is_built_without_trying_its_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "__call__", lambda module, *_: called.append(module))
+    build_network(recipe_of("unet"), channels=1, labels=1, try_patch=False)
+    assert called == []
 
 
 # nnU-Net's depth
