@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from medseg.device import keep_freed_memory
@@ -185,6 +184,6 @@ def _predict_case(
 
 def volumes_ml(label_map: LabelMap, labels: LabelSet) -> dict[str, float]:
     """Return the volume of each label in millilitres."""
-    counts = np.bincount(label_map.array.ravel(), minlength=max(labels.known_ids) + 1)
+    counts = dict(enumerate(label_map.counts().tolist()))
     voxel_ml = label_map.geometry.voxel_ml
-    return {label.name: round(float(counts[list(label.parts)].sum()) * voxel_ml, 4) for label in labels}
+    return {label.name: round(sum(counts.get(part, 0) for part in label.parts) * voxel_ml, 4) for label in labels}
