@@ -114,11 +114,12 @@ def load_package(path: Path) -> ModelPackage:
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Return one named file of a zip; nothing else is unpacked."""
-    size = archive.getinfo(name).file_size
+    """Return one file of a zip of a package, or of a package's folder; nothing else is unpacked."""
+    found = min((member for member in archive.namelist() if Path(member).name == name), key=len, default=name)
+    size = archive.getinfo(found).file_size
     if size > LARGEST_BYTES:
         raise ValueError(f"{name} would unpack to {size / 2**30:.1f} GiB")
-    return archive.read(name)
+    return archive.read(found)
 
 
 def _open(read: Callable[[str], bytes]) -> ModelPackage:

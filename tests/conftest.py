@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from medseg.cli import main
 from medseg.synthetic import write_synthetic_dataset
+
+# Tests compute little; a second thread would mostly wait, and stall them on a busy machine.
+torch.set_num_threads(1)
 
 # A model too small to be good, trained for moments: enough for every command to have something to work with.
 TINY_RECIPE = """

@@ -202,6 +202,14 @@ def test_a_description_that_is_not_medsegs_is_refused(folder: Path, change: Call
     refused(folder)
 
 
+def test_a_zip_of_the_folder_itself_opens_too(folder: Path) -> None:
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in FILES:
+            archive.write(folder / name, f"some/model/{name}")
+    assert load_package(path).recipe == load_package(folder).recipe
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9, 0.999])
 def test_a_truncated_zip_is_refused(folder: Path, kept: float) -> None:
     path = zipped(folder)

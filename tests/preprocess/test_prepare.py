@@ -93,7 +93,9 @@ def test_a_scan_without_foreground_is_kept_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window_hu", "margin", "inside"), [((-57.0, 164.0), -57, -20), (None, 0, 5)], ids=["air around a CT", "zeros in MR"]
+    ("window_hu", "margin", "inside"),
+    [((-57.0, 164.0), -57, -20), (None, 0, 5)],
+    ids=["air around a CT", "zeros in MR"],
 )
 def test_cropping_leaves_out_the_margins_and_moves_nothing(
     window_hu: tuple[float, float] | None, margin: int, inside: int
