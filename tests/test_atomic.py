@@ -39,17 +39,17 @@ def test_what_is_written_is_what_is_read(tmp_path):
 def test_a_file_is_not_there_until_it_is_finished(old):
     with whole(old) as temporary:
         temporary.write_text("new")
-        assert old.read_text() == "old"
+        assert old.read_text(encoding="utf-8") == "old"
         assert temporary.parent == old.parent
         assert temporary.name.startswith(".")
         assert temporary.suffix == old.suffix
-    assert old.read_text() == "new"
+    assert old.read_text(encoding="utf-8") == "new"
     assert names(old.parent) == ["scores.json"]
 
 
 def test_missing_folders_are_made(tmp_path):
     write_text(tmp_path / "a" / "b" / "c.txt", "deep")
-    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "deep"
+    assert (tmp_path / "a" / "b" / "c.txt").read_text(encoding="utf-8") == "deep"
 
 
 def test_two_writers_of_one_file_never_meet(old):
@@ -57,13 +57,13 @@ def test_two_writers_of_one_file_never_meet(old):
         assert first != second
         first.write_text("first")
         second.write_text("second")
-    assert old.read_text() == "first"
+    assert old.read_text(encoding="utf-8") == "first"
     assert names(old.parent) == ["scores.json"]
 
 
 def test_a_file_reaches_the_disk_before_it_gets_its_name(old, monkeypatch):
     seen = []
-    monkeypatch.setattr(os, "fsync", lambda _: seen.append(old.read_text()))
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(old.read_text(encoding="utf-8")))
     write_text(old, "new")
     assert seen == ["old"]
 
@@ -77,7 +77,7 @@ def test_an_interrupted_writer_leaves_what_was_there(old, interruption):
 
     with pytest.raises(interruption):
         write()
-    assert old.read_text() == "old"
+    assert old.read_text(encoding="utf-8") == "old"
     assert names(old.parent) == ["scores.json"]
 
 
@@ -93,7 +93,7 @@ def test_a_disk_that_fills_up_while_writing_leaves_what_was_there(old, monkeypat
     assert caught.value.code == "E_UNWRITABLE"
     assert caught.value.asked == f"writing {old}"
     assert "free some space" in caught.value.remedy
-    assert old.read_text() == "old"
+    assert old.read_text(encoding="utf-8") == "old"
     assert names(old.parent) == ["scores.json"]
 
 
@@ -102,7 +102,7 @@ def test_a_disk_that_turns_out_full_at_the_end_leaves_what_was_there(old, monkey
     monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (Path, "replace")), full_disk)
     with pytest.raises(UnwritableError, match="No space left"):
         write_text(old, "new")
-    assert old.read_text() == "old"
+    assert old.read_text(encoding="utf-8") == "old"
     assert names(old.parent) == ["scores.json"]
 
 
@@ -115,7 +115,7 @@ def test_a_real_limit_on_the_size_of_files_is_no_different(old):
             write_bytes(old, bytes(5000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert old.read_text() == "old"
+    assert old.read_text(encoding="utf-8") == "old"
     assert names(old.parent) == ["scores.json"]
 
 
@@ -124,7 +124,7 @@ def test_a_folder_below_a_file_cannot_be_written(old):
         write_text(old / "below" / "a.txt", "new")
     assert caught.value.code == "E_UNWRITABLE"
     assert str(old / "below" / "a.txt") in str(caught.value)
-    assert old.read_text() == "old"
+    assert old.read_text(encoding="utf-8") == "old"
 
 
 def test_a_folder_without_permission_cannot_be_written(old, monkeypatch):
@@ -134,7 +134,7 @@ def test_a_folder_without_permission_cannot_be_written(old, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(UnwritableError, match="Permission denied"):
         write_text(old, "new")
-    assert old.read_text() == "old"
+    assert old.read_text(encoding="utf-8") == "old"
 
 
 def test_a_name_too_long_for_the_disk_cannot_be_written(tmp_path):
@@ -146,13 +146,13 @@ def test_a_name_too_long_for_the_disk_cannot_be_written(tmp_path):
 def test_a_writer_that_writes_nothing_is_an_error(old):
     with pytest.raises(UnwritableError), whole(old):
         pass
-    assert old.read_text() == "old"
+    assert old.read_text(encoding="utf-8") == "old"
 
 
 def test_numbers_that_json_cannot_hold_are_refused(old):
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(old, {"dice": float("nan")})
-    assert old.read_text() == "old"
+    assert old.read_text(encoding="utf-8") == "old"
 
 
 def test_a_folder_replaces_the_folder_of_its_name(tmp_path):

@@ -119,16 +119,15 @@ def test_an_overlay_is_drawn_with_the_labels_of_its_run(
 ) -> None:
     scan = sorted((dataset / "imagesTr").iterdir())[0]
     main(["predict", str(run), str(scan), "--out", str(tmp_path / "out"), "--quiet"])
-    for name in ("picture.png", "film.gif", "page.html"):
-        code = main([
-            "overlay", str(scan), str(tmp_path / "out" / scan.name), "--out", str(tmp_path / name),
-            "--reference", str(dataset / "labelsTr" / scan.name), "--plane", "coronal", "--window=-160,240",
-        ])  # fmt: skip
-        assert code == 0
-        assert (tmp_path / name).stat().st_size > 1000
-    with Image.open(tmp_path / "picture.png") as picture:
-        assert picture.width > 500
-    assert "kidney_left" in (tmp_path / "page.html").read_text().replace("kidney left", "kidney_left")
+    picture = tmp_path / "picture.png"
+    code = main([
+        "overlay", str(scan), str(tmp_path / "out" / scan.name), "--out", str(picture),
+        "--reference", str(dataset / "labelsTr" / scan.name), "--plane", "coronal", "--window", "-160,240",
+    ])  # fmt: skip
+    assert code == 0
+    assert str(picture) in capsys.readouterr().err
+    with Image.open(picture) as image:
+        assert image.width > 500
 
 
 @pytest.mark.parametrize("options", [["--window", "wide"], ["--window=5,1"], ["--plane", "oblique"]])

@@ -18,7 +18,7 @@ def test_the_demo_trains_predicts_scores_and_draws(tmp_path: Path) -> None:
     result = demo(tmp_path / "demo", device=CPU, overrides=shorter)
     assert [prediction.status for prediction in result.predictions] == ["ok"] * NEW_CASES
     assert result.evaluation.summary["overall"]["n"] == NEW_CASES
-    trained = json.loads((tmp_path / "demo" / "run" / "run.json").read_text())["training_cases"]
+    trained = json.loads((tmp_path / "demo" / "run" / "run.json").read_text(encoding="utf-8"))["training_cases"]
     assert not {prediction.case_id for prediction in result.predictions} & set(trained)
     for picture in result.overlays:
         with Image.open(picture) as image:

@@ -14,7 +14,7 @@ def test_a_run_makes_its_folder_and_keeps_what_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "a" / "b" / "kept").write_text("here")
     assert Run(tmp_path / "a" / "b").folder == tmp_path / "a" / "b"
     assert Run(tmp_path / "new" / "er").folder.is_dir()
-    assert (tmp_path / "a" / "b" / "kept").read_text() == "here"
+    assert (tmp_path / "a" / "b" / "kept").read_text(encoding="utf-8") == "here"
 
 
 def test_everything_a_run_keeps_lies_in_its_folder_under_its_own_name(tmp_path: Path) -> None:

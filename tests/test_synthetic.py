@@ -106,7 +106,7 @@ def test_orientations_differ_between_patients_and_some_are_oblique():
 def test_a_dataset_has_the_decathlons_form_and_every_image_its_label_map(tmp_path: Path):
     folder = write_synthetic_dataset(tmp_path / "demo", cases=3, seed=5)
     assert folder == tmp_path / "demo"
-    summary = json.loads((folder / "dataset.json").read_text())
+    summary = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     assert summary["modality"] == {"0": "CT"}
     assert summary["labels"] == {
         "0": "background",
@@ -145,5 +145,5 @@ def test_a_dataset_never_replaces_what_is_there(tmp_path: Path):
     for path in (tmp_path, tmp_path / "thesis.tex"):
         with pytest.raises(UnwritableError, match="holds something already"):
             write_synthetic_dataset(path, cases=1)
-    assert (tmp_path / "thesis.tex").read_text() == "ten years"
+    assert (tmp_path / "thesis.tex").read_text(encoding="utf-8") == "ten years"
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -53,7 +53,7 @@ def test_every_damage_is_found_in_its_own_case(
 def test_a_file_that_is_not_the_manifests_is_found_by_its_checksum(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    listing = json.loads((dataset / "dataset.json").read_text())
+    listing = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))
     listing["training"] = [{**entry, "sha256": {"image": "0" * 64}} for entry in listing["training"][:1]]
     folder = Path(shutil.copytree(dataset, tmp_path / "data"))
     (folder / "dataset.json").write_text(json.dumps(listing))
@@ -65,7 +65,7 @@ def test_a_file_that_is_not_the_manifests_is_found_by_its_checksum(
 def test_a_manifest_whose_cases_do_not_fit_together_ends_the_command(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    listing = json.loads((dataset / "dataset.json").read_text())
+    listing = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))
     for name, change in {
         "E_DUPLICATE_CASE": [{"case_id": "same"}, {"case_id": "same"}],
         "E_PATIENT_IN_TWO_FOLDS": [{"patient_id": "p", "fold": 0}, {"patient_id": "p", "fold": 1}],

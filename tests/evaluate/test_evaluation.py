@@ -44,7 +44,7 @@ def test_two_files_are_scored_by_hand_counted_voxels(tmp_path: Path) -> None:
 def test_the_table_has_the_contracts_columns(tmp_path: Path) -> None:
     write_image(house_label_map(), tmp_path / "a.nii.gz")
     evaluate(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", tmp_path / "out")
-    header = (tmp_path / "out" / "metrics.csv").read_text().splitlines()[0]
+    header = (tmp_path / "out" / "metrics.csv").read_text(encoding="utf-8").splitlines()[0]
     assert header == ("case_id,label_id,label,dice,iou,precision,recall,hd95_mm,assd_mm,nsd,reference_ml,prediction_ml")
 
 
@@ -65,7 +65,7 @@ def test_missed_invented_and_absent_labels_are_told_apart(tmp_path: Path) -> Non
     assert evaluate(tmp_path / "predictions", tmp_path / "references", tmp_path / "out", *options) == 0
     dice = {row.case_id: row.dice for row in read_metrics(tmp_path / "out" / "metrics.csv")}
     assert dice == {"missed": 0.0, "invented": 0.0, "absent": None, "found": 1.0}
-    spleen = json.loads((tmp_path / "out" / "summary.json").read_text())["labels"]["spleen"]
+    spleen = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["labels"]["spleen"]
     assert spleen["dice"]["n"] == 3
     assert spleen["dice"]["mean"] == pytest.approx(1 / 3)
     counts = [spleen[name] for name in ("n", "n_reference_empty", "n_prediction_empty", "n_both_empty")]
@@ -76,7 +76,7 @@ def test_a_model_run_names_the_labels_of_its_predictions(run: Path, dataset: Pat
     scan = sorted((dataset / "imagesTr").iterdir())[0]
     assert main(["predict", str(run), str(scan), "--out", str(tmp_path / "predictions"), "--quiet"]) == 0
     assert evaluate(tmp_path / "predictions", dataset / "labelsTr", tmp_path / "out") == 0
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert set(summary["labels"]) == {"spleen", "kidney_right", "kidney_left", "liver"}
     assert summary["n_unpredicted"] == 4
 
@@ -95,7 +95,7 @@ def test_a_pair_that_cannot_be_scored_has_its_code_and_the_others_go_on(
         write_image(reference, tmp_path / "references" / f"{case_id}.nii.gz")
     write_image(label_map(), tmp_path / "predictions" / "alone.nii.gz")
     code = evaluate(tmp_path / "predictions", tmp_path / "references", tmp_path / "out", "--labels", "msd_spleen")
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert code == 1
     assert {case_id: error["code"] for case_id, error in summary["failed"].items()} == {
         "moved": "E_GRID_MISMATCH",

@@ -26,7 +26,7 @@ def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
 
 def test_what_is_undefined_is_an_empty_cell_and_zero_is_written(tmp_path: Path) -> None:
     write_metrics(tmp_path / "metrics.csv", [replace(ABSENT, case_id="c")])
-    header, cells = (line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines())
+    header, cells = (line.split(",") for line in (tmp_path / "metrics.csv").read_text(encoding="utf-8").splitlines())
     written = dict(zip(header, cells, strict=True))
     assert written["dice"] == written["hd95_mm"] == ""
     assert float(written["reference_ml"]) == 0

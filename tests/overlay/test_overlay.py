@@ -380,7 +380,7 @@ def test_a_page_needs_no_network_and_holds_every_slice(tmp_path: Path) -> None:
     reference = label_map(grid("LSA"), (2, (3.0, 0.0, 4.0)))
     path = tmp_path / "case.html"
     write_overlay(path, scan(ids.geometry), ids, LABELS, reference=reference, title="<script>alert('x')</script>")
-    page = path.read_text()
+    page = path.read_text(encoding="utf-8")
     assert not re.search(r"https?:|//[a-z]|@import|<link|<iframe|fetch\(|XMLHttp", re.sub(r"base64,[^\"]*", "", page))
     assert "default-src 'none'" in page
     assert "<script>alert" not in page

@@ -84,7 +84,10 @@ def test_volumes_are_voxels_times_their_size(run: Path, dataset: Path, tmp_path:
     (line,) = results.values()
     predicted = nib.load(tmp_path / "out" / scan.name)
     voxel_ml = abs(np.linalg.det(predicted.affine[:3, :3])) / 1000
-    names = {label["name"]: label["id"] for label in json.loads((run / "model" / "model.json").read_text())["labels"]}
+    names = {
+        label["name"]: label["id"]
+        for label in json.loads((run / "model" / "model.json").read_text(encoding="utf-8"))["labels"]
+    }
     for name, ml in line["volumes_ml"].items():
         assert ml == pytest.approx(np.sum(np.asarray(predicted.dataobj) == names[name]) * voxel_ml, abs=1e-3)
 

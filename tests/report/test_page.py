@@ -20,7 +20,7 @@ def page(tmp_path: Path, rows: list[CaseScore]) -> str:
         rows=rows,
         pictures=[tmp_path / "case_1.png"],
     )
-    return (tmp_path / "report.html").read_text()
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_it_needs_nothing_from_elsewhere(tmp_path: Path) -> None:

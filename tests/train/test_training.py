@@ -32,7 +32,7 @@ def test_a_run_holds_what_the_contract_names(run: Path) -> None:
     for name in ("recipe.toml", "run.json", "journal.jsonl", "validation/metrics.csv", "validation/summary.json"):
         assert (run / name).stat().st_size > 0
     assert {path.name for path in (run / "model").iterdir()} == {"model.json", "weights.safetensors"}
-    record = json.loads((run / "run.json").read_text())
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert record["fold"] == 0
     assert record["failed"] == {}
     assert set(record["training_cases"]).isdisjoint(record["validation_cases"])
@@ -56,9 +56,9 @@ def test_the_resolved_recipe_trains_the_same_again(run: Path, recipe: Path) -> N
 
 def test_scores_are_on_the_held_out_cases(run: Path) -> None:
     rows = read_metrics(run / "validation" / "metrics.csv")
-    record = json.loads((run / "run.json").read_text())
+    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert {row.case_id for row in rows} == set(record["validation_cases"])
-    summary = json.loads((run / "validation" / "summary.json").read_text())
+    summary = json.loads((run / "validation" / "summary.json").read_text(encoding="utf-8"))
     assert summary["scored_on"] == "fold 0, held out of training"
     assert summary["overall"]["n"] == len(record["validation_cases"])
 
@@ -144,7 +144,7 @@ def test_a_case_that_cannot_be_used_is_left_out_and_named(
     assert {case_id: error.code for case_id, error in result.failed.items()} == {case_id: code}
     assert any(case_id in message and code in message for message in messages)
     assert result.summary["overall"]["n"] == 4
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert record["failed"][case_id]["code"] == code
 
 
@@ -182,7 +182,10 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(
 
 
 def test_overlapping_regions_train_with_a_sigmoid_head(dataset: Path, recipe: Path, tmp_path: Path) -> None:
-    text = recipe.read_text() + '\n[labels]\nkidneys = ["kidney_left", "kidney_right"]\nright = ["kidney_right"]\n'
+    text = (
+        recipe.read_text(encoding="utf-8")
+        + '\n[labels]\nkidneys = ["kidney_left", "kidney_right"]\nright = ["kidney_right"]\n'
+    )
     (tmp_path / "regions.toml").write_text(text)
     settings = ["training.epochs=1", "training.steps_per_epoch=2", "model.head=sigmoid"]
     regions = load_recipe(str(tmp_path / "regions.toml"), settings)
@@ -191,7 +194,10 @@ def test_overlapping_regions_train_with_a_sigmoid_head(dataset: Path, recipe: Pa
 
 
 def test_overlapping_regions_are_refused_with_a_softmax_head(dataset: Path, recipe: Path, tmp_path: Path) -> None:
-    text = recipe.read_text() + '\n[labels]\nkidneys = ["kidney_left", "kidney_right"]\nright = ["kidney_right"]\n'
+    text = (
+        recipe.read_text(encoding="utf-8")
+        + '\n[labels]\nkidneys = ["kidney_left", "kidney_right"]\nright = ["kidney_right"]\n'
+    )
     (tmp_path / "regions.toml").write_text(text)
     with pytest.raises(MedsegError, match="softmax") as caught:
         train(load_recipe(str(tmp_path / "regions.toml")), open_dataset(dataset), tmp_path / "run", device=CPU)

@@ -167,7 +167,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path, suffix):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.code == "E_UNWRITABLE"
     assert str(path) in caught.value.asked
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -177,4 +177,4 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, suffix):
     with pytest.raises(UnwritableError) as caught:
         write_image(house_volume(), Path(tmp_path / "file" / f"a{suffix}"))
     assert "choose a folder you may write to" in caught.value.remedy
-    assert (tmp_path / "file").read_text() == "in the way"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
