@@ -1,10 +1,5 @@
 """Segmenter: a network at work on whole scans, from a volume to its label map."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,25 +12,10 @@ from medseg.patches import slide
 from medseg.preprocess import prepare
 from medseg.recipe import Recipe
 from medseg.restore import restore
+from medseg.stopwatch import Stopwatch
 from medseg.volume import Geometry, LabelMap, Volume
 
 AXES = "IJK"
-
-
-@dataclass
-class Stopwatch:
-    """Seconds spent in each named stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time that the block takes to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 class Segmenter:

@@ -11,7 +11,8 @@ from medseg.labels import LabelSet
 from medseg.models import build_network, weights_of
 from medseg.package import ModelPackage
 from medseg.recipe import Recipe, parse_recipe
-from medseg.segment import Segmenter, Stopwatch, uses_bf16
+from medseg.segment import Segmenter, uses_bf16
+from medseg.stopwatch import Stopwatch
 from medseg.volume import Geometry, Volume
 
 SPLEEN = LabelSet.from_names({0: "background", 3: "spleen"})

@@ -14,7 +14,8 @@ from medseg.overlay import write_overlay
 from medseg.package import ModelPackage
 from medseg.progress import Notify, Progress, ignore
 from medseg.run import Run, append_line, peak_ram_mb
-from medseg.segment import Segmenter, Stopwatch
+from medseg.segment import Segmenter
+from medseg.stopwatch import Stopwatch
 from medseg.volume import LabelMap, Source, find_sources, read_volume, write_image
 from medseg.volume.source import duplicate_ids
 
