@@ -30,13 +30,17 @@ def whole(path: Path) -> Iterator[Path]:
             yield temporary
             _settle(temporary, path)
         except OSError as error:
-            raise UnwritableError(
-                f"writing {path}",
-                found=error.strerror or str(error),
-                remedy="free some space, or choose a folder you may write to",
-            ) from error
+            raise unwritable(path, error) from error
     finally:
         _discard(temporary)
+
+
+def unwritable(path: Path, error: OSError) -> UnwritableError:
+    """Return the error for a place that the system would not let us write to."""
+    found = error.strerror or str(error)
+    return UnwritableError(
+        f"writing {path}", found=found, remedy="free some space, or choose a folder you may write to"
+    )
 
 
 def _settle(temporary: Path, path: Path) -> None:

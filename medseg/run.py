@@ -12,8 +12,7 @@ from typing import Any
 
 import psutil
 
-from medseg.atomic import write_json
-from medseg.errors import UnwritableError
+from medseg.atomic import unwritable, write_json
 
 LIBRARIES = ("medseg", "torch", "monai", "torchio", "nibabel", "SimpleITK", "numpy", "scipy")
 
@@ -33,11 +32,7 @@ class Run:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UnwritableError(
-                f"making the folder {folder}",
-                found=error.strerror or str(error),
-                remedy="choose a folder you may write to",
-            ) from error
+            raise unwritable(folder, error) from error
         self._started = time.perf_counter()
 
     @property
@@ -112,11 +107,7 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(line)
     except OSError as error:
-        raise UnwritableError(
-            f"writing {path}",
-            found=error.strerror or str(error),
-            remedy="free some space, or choose a folder you may write to",
-        ) from error
+        raise unwritable(path, error) from error
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
