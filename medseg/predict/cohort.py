@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from medseg.device import keep_freed_memory
-from medseg.errors import DuplicateCaseError, MedsegError, UnexpectedError
+from medseg.errors import DuplicateCaseError, MedsegError, OptionError, UnexpectedError
 from medseg.labels import LabelSet
 from medseg.overlay import write_overlay
 from medseg.package import ModelPackage
@@ -105,10 +105,12 @@ def predict(
         notify: hears of each finished or failed case.
 
     Raises:
+        OptionError: a label map would overwrite a scan.
         PackageError: the model cannot be loaded.
         UnwritableError: the folder cannot be written to.
     """
     keep_freed_memory()
+    _spare_inputs([source for source, _ in cases if source], folder)
     run = Run(folder)
     segmenter = Segmenter.of(package, device)
     run.results.unlink(missing_ok=True)
@@ -130,6 +132,23 @@ def predict(
         failed=[result.case_id for result in results if result.status == "failed"],
     )
     return results
+
+
+def output_path(folder: Path, case_id: str) -> Path:
+    """Return where a case's label map goes."""
+    return folder / f"{case_id}.nii.gz"
+
+
+def _spare_inputs(sources: Sequence[Source], folder: Path) -> None:
+    """Refuse a folder in which a label map would take the place of a scan."""
+    scans = {path.resolve() for source in sources for path in source.paths}
+    for source in sources:
+        if output_path(folder, source.case_id).resolve() in scans:
+            raise OptionError(
+                f"--out {folder}",
+                found=f"the label map of {source.case_id} would overwrite the scan of that name",
+                remedy="choose another folder",
+            )
 
 
 def _predict_safely(
@@ -172,7 +191,7 @@ def _predict_case(
         volume = read_volume(source, channels=package.channels)
     label_map = segmenter.segment(volume, stopwatch=watch)
     with watch.stage("write"):
-        output = folder / f"{source.case_id}.nii.gz"
+        output = output_path(folder, source.case_id)
         write_image(label_map, output)
         result.outputs.append(output.name)
         if overlays:

@@ -161,6 +161,16 @@ def test_each_bad_scan_has_its_code_and_the_others_go_on(
     assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["zz_good.nii.gz"]
 
 
+def test_a_scan_is_never_overwritten_by_its_label_map(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(house_volume(), tmp_path / "scan.nii.gz")
+    before = (tmp_path / "scan.nii.gz").read_bytes()
+    assert main(["predict", str(run), str(tmp_path / "scan.nii.gz"), "--out", str(tmp_path)]) == 2
+    assert "would overwrite the scan" in capsys.readouterr().err
+    assert (tmp_path / "scan.nii.gz").read_bytes() == before
+
+
 def test_an_empty_folder_is_a_failed_case(run: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     code, results = predict(run, tmp_path / "empty", out=tmp_path / "out")
