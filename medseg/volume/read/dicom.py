@@ -1,6 +1,7 @@
 """Read a DICOM series: the slices of one acquisition, in a folder of its own or beside others."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -119,12 +120,12 @@ def _slice_step(positions: NDArray[np.float64], folder: Path) -> NDArray[np.floa
     return np.asarray(steps.mean(axis=0))
 
 
-class _quiet:  # noqa: N801
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Keep ITK's warnings off the terminal; what matters in them is raised as an error."""
-
-    def __enter__(self) -> None:
-        self.shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
-
-    def __exit__(self, *_: object) -> None:
-        sitk.ProcessObject.SetGlobalWarningDisplay(self.shown)
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
