@@ -52,7 +52,7 @@ def _settle(temporary: Path, path: Path) -> None:
         temporary.rename(path)
         _discard(aside)
         return
-    with temporary.open("rb") as file:
+    with temporary.open("r+b") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
 

@@ -9,6 +9,7 @@ MedsegError
 │   ├── MissingFileError            E_MISSING
 │   ├── EmptyFolderError            E_EMPTY_FOLDER
 │   ├── NotAnImageError             E_NOT_AN_IMAGE
+│   ├── UnreadableError             E_UNREADABLE
 │   ├── CorruptFileError            E_CORRUPT
 │   └── UnwritableError             E_UNWRITABLE
 ├── ScanError                       a scan that reads, but cannot be used
@@ -113,6 +114,12 @@ class NotAnImageError(FileError):
     """The file is no image that medseg reads."""
 
     code = "E_NOT_AN_IMAGE"
+
+
+class UnreadableError(FileError):
+    """The system does not let the file be read."""
+
+    code = "E_UNREADABLE"
 
 
 class CorruptFileError(FileError):

@@ -1,7 +1,7 @@
 """What is segmented: names, ids and colours, in one place for help, files, tables and pictures."""
 
 import colorsys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,6 +77,11 @@ class LabelSet:
         ]
         return cls(labels=tuple(labels), known_ids=frozenset({0, *names}))
 
+    @classmethod
+    def from_ids(cls, ids: Iterable[int]) -> "LabelSet":
+        """Build from ids that come without names: 7 is called "label_7"."""
+        return cls.from_names({0: "background", **{id_: f"label_{id_}" for id_ in ids}})
+
     def as_json(self) -> dict[str, Any]:
         """Return the set as plain lists, for model.json and run.json."""
         return {"labels": [asdict(label) for label in self.labels], "known_ids": sorted(self.known_ids)}
@@ -99,7 +104,7 @@ class LabelSet:
 
         Raises:
             UnknownNameError: a part that this set does not have.
-            RecipeError: two labels that would get the same id.
+            RecipeError: two labels that would get the same id, or a region after one that lies within it.
         """
         if chosen is None:
             return self
@@ -109,6 +114,14 @@ class LabelSet:
             sources = [choose(by_name, tidy(part), kind="label") for part in parts]
             ids = tuple(id_ for source in sources for id_ in source.parts)
             labels.append(Label(id=ids[0], name=tidy(name), parts=ids, colour=colour_of(tidy(name), ids[0])))
+        for outer in range(1, len(labels)):
+            for inner in labels[:outer]:
+                if set(inner.parts) < set(labels[outer].parts):
+                    raise RecipeError(
+                        f"labels {', '.join(chosen)}",
+                        found=f"{labels[outer].name} comes after {inner.name}, and is painted over the whole of it",
+                        remedy="name the outermost region first",
+                    )
         ids_taken = [label.id for label in labels]
         if len(set(ids_taken)) != len(ids_taken):
             raise RecipeError(

@@ -35,6 +35,13 @@ class Preprocess(Section):
     crop: Literal["none", "foreground"] = "none"
     """`foreground` leaves out the margins that hold nothing: air around the body in CT, zeros in MR."""
 
+    @field_validator("orientation")
+    @classmethod
+    def _names_three_axes(cls, value: str) -> str:
+        if sorted(value.translate(str.maketrans("LPI", "RAS"))) != ["A", "R", "S"]:
+            raise ValueError('an orientation names one of L/R, one of P/A and one of I/S, such as "RAS"')
+        return value
+
     @field_validator("window_hu")
     @classmethod
     def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -91,6 +98,13 @@ class Augment(Section):
     """Probability of Gaussian noise."""
     noise_std: tuple[float, float] = (0.0, 0.1)
     """Range of its standard deviation, in prepared intensities."""
+
+    @field_validator("low_resolution_factor")
+    @classmethod
+    def _thicker(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] < 1:
+            raise ValueError("voxels get thicker by a factor of at least 1")
+        return value
 
     @field_validator("low_resolution_factor", "blur_voxels", "noise_std")
     @classmethod
@@ -166,7 +180,8 @@ class Recipe(Section):
     description: str = ""
     """One sentence for people."""
     labels: dict[str, list[str]] | None = None
-    """What to segment: name → the dataset's labels that make it up. Left out, all labels."""
+    """What to segment: name → the dataset's labels that make it up. Left out, all labels. Of regions that overlap, the
+    outermost comes first: label maps show the later one."""
     preprocess: Preprocess = Preprocess()
     augment: Augment = Augment()
     model: Model = Model()
@@ -176,6 +191,8 @@ class Recipe(Section):
     @field_validator("labels")
     @classmethod
     def _made_of_something(cls, value: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+        if value == {}:
+            raise ValueError("the table names nothing to segment; leave it out for all labels")
         for name, parts in (value or {}).items():
             if not parts:
                 raise ValueError(f"label {name!r} is made up of nothing")

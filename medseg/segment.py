@@ -32,7 +32,7 @@ class Segmenter:
         self._network = network.to(device)
         self._recipe = recipe
         self._labels = labels
-        self._device = device
+        self.device = device
         self._bf16 = uses_bf16(recipe, device)
 
     @classmethod
@@ -62,7 +62,7 @@ class Segmenter:
         """
         settings = self._recipe.prediction
         self._network.eval()
-        image = torch.from_numpy(np.array(prepared)).to(self._device)
+        image = torch.from_numpy(np.array(prepared)).to(self.device)
         logits = slide(
             self._forward,
             image,
@@ -77,7 +77,7 @@ class Segmenter:
         return restore(logits, source=source, target=target, labels=self._labels, head=self._recipe.model.head)
 
     def _forward(self, patches: Tensor) -> Tensor:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
             logits: Tensor = self._network(patches)
         return logits
 

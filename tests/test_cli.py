@@ -8,11 +8,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from phantoms import house_label_map, house_volume
 from PIL import Image
 
 from medseg import __version__
 from medseg.cli import app, main
 from medseg.errors import MedsegError
+from medseg.volume import write_image
 
 COMMANDS = [["demo"], ["train"], ["predict"], ["evaluate"], ["overlay"], ["data", "check"], ["data", "list"]]
 
@@ -167,3 +169,32 @@ def test_every_error_ends_a_command_with_its_code(
         monkeypatch.setattr("medseg.check.check_dataset", fail)
         assert main(["data", "check", str(dataset), "--quiet"]) in (1, 2)
         assert capsys.readouterr().err == f"{kind.code} asking: finding. Mend it.\n"
+
+
+def test_what_nobody_foresaw_has_a_code_and_keeps_its_trace(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def surprise(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    monkeypatch.setattr("medseg.check.check_dataset", surprise)
+    assert main(["data", "check", str(dataset), "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert said.splitlines()[-1].startswith("E_UNEXPECTED ZeroDivisionError: of all things.")
+
+
+def test_a_table_keeps_what_stands_in_brackets(
+    run: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = sorted((dataset / "imagesTr").iterdir())[0]
+    main(["predict", str(run), str(scan), "--out", str(tmp_path / "out"), "--quiet"])
+    assert "spleen [ml]" in capsys.readouterr().out
+
+
+def test_an_overlay_shows_the_first_of_several_channels(tmp_path: Path) -> None:
+    write_image(house_volume(channels=2), tmp_path / "scan.nii.gz")
+    write_image(house_label_map(), tmp_path / "label_map.nii.gz")
+    arguments = ["overlay", str(tmp_path / "scan.nii.gz"), str(tmp_path / "label_map.nii.gz")]
+    assert main([*arguments, "--out", str(tmp_path / "picture.png")]) == 0
+    assert (tmp_path / "picture.png").is_file()

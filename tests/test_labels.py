@@ -110,3 +110,17 @@ def test_labels_without_an_organ_colour_are_told_apart():
     assert neighbours.min() > 60
     assert np.min(colours) >= 0
     assert np.max(colours) <= 255
+
+
+def test_a_region_that_would_hide_one_within_it_is_refused():
+    tumour = LabelSet.from_names({0: "background", 1: "edema", 2: "core", 3: "enhancing"})
+    outermost_first = {"whole": ["edema", "core", "enhancing"], "core": ["core", "enhancing"]}
+    assert [label.name for label in tumour.select(outermost_first)] == ["whole", "core"]
+    with pytest.raises(RecipeError, match="is painted over the whole of it"):
+        tumour.select(dict(reversed(outermost_first.items())))
+
+
+def test_ids_without_names_are_called_by_their_number():
+    labels = LabelSet.from_ids({0, 7, 300})
+    assert [(label.id, label.name) for label in labels] == [(7, "label_7"), (300, "label_300")]
+    assert labels.known_ids == {0, 7, 300}

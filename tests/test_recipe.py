@@ -233,3 +233,11 @@ def test_of_two_overrides_the_later_one_holds(tmp_path: Path) -> None:
 def test_an_override_that_cannot_be_is_refused(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=re.escape(message)):
         load_recipe(write(tmp_path, "description = 'a spleen'"), [override])
+
+
+@pytest.mark.parametrize(
+    "override", ['preprocess.orientation="ras"', "augment.low_resolution_factor=[0.5, 2]", "labels={}"]
+)
+def test_values_that_nothing_can_use_are_refused_before_work(override: str) -> None:
+    with pytest.raises(RecipeError):
+        load_recipe("spleen", [override])

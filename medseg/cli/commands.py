@@ -215,17 +215,17 @@ def overlay_command(
     ] = None,
 ) -> int:
     """Paint a label map on its scan, patient's right on the left, with names, millilitres and sides."""
-    from medseg.evaluate.evaluation import labels_found, run_labels
+    from medseg.evaluate.evaluation import run_labels
     from medseg.overlay import write_overlay
     from medseg.volume import find_source, read_label_map, read_volume
 
     prediction = read_label_map(label_map)
     referred = read_label_map(reference) if reference else None
-    named = _labels(labels) or run_labels(label_map) or labels_found(*filter(None, [prediction, referred]))
+    named = _labels(labels) or run_labels(label_map)
     source = find_source(image)
     write_overlay(
         out,
-        read_volume(source),
+        read_volume(source, channels=None),
         prediction,
         named,
         reference=referred,

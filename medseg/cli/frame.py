@@ -4,13 +4,14 @@ import functools
 import io
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import typer
 
 from medseg.cli.show import say
-from medseg.errors import MedsegError, UsageError
+from medseg.errors import MedsegError, UnexpectedError, UsageError
 
 DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -69,6 +70,11 @@ def command(function: Callable[..., int]) -> Callable[..., None]:
         except Terminated:
             say("Terminated. What was finished is kept.")
             code = TERMINATED
+        except Exception as error:  # what nobody foresaw keeps its trace, for the report, and ends like any other error
+            traceback.print_exc()
+            remedy = "please report this with the lines above"
+            say(f"{UnexpectedError.code} {UnexpectedError(type(error).__name__, found=str(error), remedy=remedy)}")
+            code = FAILED
         raise typer.Exit(code)
 
     return guarded

@@ -12,7 +12,7 @@ from medseg.labels import LabelSet
 from medseg.metrics import CaseScore, score_label_map, summarise, write_metrics
 from medseg.progress import Notify, Progress, ignore
 from medseg.run import Run
-from medseg.volume import LabelMap, Source, find_source, find_sources, read_label_map
+from medseg.volume import Source, find_source, find_sources, read_label_map
 from medseg.volume.source import duplicate_ids
 
 
@@ -124,13 +124,7 @@ def _by_case(path: Path) -> dict[str, Source]:
 def _score(case_id: str, prediction: Source, reference: Source, labels: LabelSet | None) -> Sequence[CaseScore]:
     predicted, referred = read_label_map(prediction), read_label_map(reference)
     if labels is None:
-        labels = labels_found(predicted, referred)
+        labels = LabelSet.from_ids(predicted.ids() | referred.ids())
     for label_map in (predicted, referred):
         label_map.check_ids(labels)
     return score_label_map(predicted, referred, labels, case_id=case_id)
-
-
-def labels_found(*label_maps: LabelMap) -> LabelSet:
-    """Return a label set of every id that occurs, for maps that come without names: "label 7"."""
-    ids = set().union(*(label_map.ids() for label_map in label_maps))
-    return LabelSet.from_names({id_: f"label_{id_}" for id_ in ids})

@@ -49,7 +49,7 @@ class Scene:
         """Turn the scan, find its window, count its labels. The arguments and errors are those of `draw_overlay`."""
         stack = Stack.of(volume, label_map, reference, plane)
         maps = [each for each in (label_map, reference) if each is not None]
-        labels = name_ids(set().union(*(each.ids() for each in maps))) if labels is None else labels
+        labels = LabelSet.from_ids(set().union(*(each.ids() for each in maps))) if labels is None else labels
         for each in maps:
             each.check_ids(labels)
         counts = [count_ids(ids) for ids in (stack.prediction, stack.reference) if ids is not None]
@@ -70,8 +70,3 @@ class Scene:
     def subtitle(self) -> str:
         """Plane and window, as they stand in the title line."""
         return f"{self.stack.plane}, {self.window}"
-
-
-def name_ids(ids: set[int]) -> LabelSet:
-    """Return a label set for label maps that come without names: "label 7"."""
-    return LabelSet.from_names({0: "background", **{id_: f"label {id_}" for id_ in ids}})

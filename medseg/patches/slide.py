@@ -52,15 +52,25 @@ def slide(
 def _sum_windows(
     network: Callable[[Tensor], Tensor], image: Tensor, *, patch: Patch, overlap: float, flips: Sequence[int]
 ) -> Tensor:
-    """Return the weighted average of all windows; the image is at least as large as the patch."""
+    """Return the weighted average of all windows; the image is at least as large as the patch.
+
+    Where the device's memory does not hold a batch of windows, batches get smaller.
+    """
     boxes = list(windows((image.shape[1], image.shape[2], image.shape[3]), patch, overlap))
     weight = gaussian_weight(patch).to(image.device)
     batch = max(1, BATCH_VOXELS[image.device.type] // math.prod(patch))
     total: Tensor | None = None
     weights = torch.zeros(image.shape[1:], device=image.device)
-    for first in range(0, len(boxes), batch):
-        some = boxes[first : first + batch]
-        logits = mirrored(network, torch.stack([image[(slice(None), *box)] for box in some]), flips).float()
+    while boxes:
+        some = boxes[:batch]
+        try:
+            logits = mirrored(network, torch.stack([image[(slice(None), *box)] for box in some]), flips)
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise
+            batch //= 2
+            continue
+        boxes = boxes[batch:]
         if total is None:
             total = torch.zeros((logits.shape[1], *image.shape[1:]), device=image.device)
         for box, part in zip(some, logits, strict=True):
@@ -71,12 +81,12 @@ def _sum_windows(
 
 
 def mirrored(network: Callable[[Tensor], Tensor], batch: Tensor, flips: Sequence[int]) -> Tensor:
-    """Return the network's logits for a batch, averaged over every combination of mirrored axes."""
+    """Return the network's logits for a batch, in float32, averaged over every combination of mirrored axes."""
     combinations = [c for n in range(len(flips) + 1) for c in itertools.combinations(flips, n)]
     total: Tensor | None = None
     for combination in combinations:
         axes = [axis + 2 for axis in combination]
-        logits = network(batch.flip(axes)).flip(axes) if axes else network(batch)
+        logits = network(batch.flip(axes)).flip(axes).float() if axes else network(batch).float()
         total = logits if total is None else total + logits
     assert total is not None
     return total / len(combinations) if len(combinations) > 1 else total

@@ -16,7 +16,7 @@ from medseg.progress import Notify, Progress, ignore
 from medseg.run import Run, append_line, peak_ram_mb
 from medseg.segment import Segmenter
 from medseg.stopwatch import Stopwatch
-from medseg.volume import LabelMap, Source, find_sources, read_volume, write_image
+from medseg.volume import LabelMap, Source, Volume, find_sources, read_volume, write_image
 from medseg.volume.source import duplicate_ids
 
 
@@ -114,7 +114,8 @@ def predict(
     run = Run(folder)
     segmenter = Segmenter.of(package, device)
     run.results.unlink(missing_ok=True)
-    results = []
+    results: list[CaseResult] = []
+    _write_record(run, package, device, results)  # the labels' names are there even when the run is broken off
     for done, (source, result) in enumerate(cases, start=1):
         if source is not None:
             _predict_safely(segmenter, package, source, result, folder, overlays=overlays)
@@ -123,6 +124,12 @@ def predict(
         message = f"{result.case_id}: {result.error['code']} {result.error['message']}" if result.error else ""
         note = f"{result.case_id}, {sum(r.status == 'failed' for r in results)} failed"
         notify(Progress("predict", done, len(cases), note=note, message=message))
+    _write_record(run, package, device, results)
+    return results
+
+
+def _write_record(run: Run, package: ModelPackage, device: torch.device, results: Sequence[CaseResult]) -> None:
+    """Write run.json: the model's recipe and labels, and what became of the cases so far."""
     run.write_record(
         command="predict",
         device=str(device),
@@ -131,7 +138,6 @@ def predict(
         cases=[result.case_id for result in results],
         failed=[result.case_id for result in results if result.status == "failed"],
     )
-    return results
 
 
 def output_path(folder: Path, case_id: str) -> Path:
@@ -172,8 +178,8 @@ def _predict_safely(
     total = time.perf_counter() - start
     result.seconds = {stage: round(seconds, 4) for stage, seconds in {**watch.seconds, "total": total}.items()}
     result.peak_ram_mb = peak_ram_mb()
-    if torch.cuda.is_available():
-        result.peak_gpu_mb = round(torch.cuda.max_memory_allocated() / 2**20)
+    if segmenter.device.type == "cuda":
+        result.peak_gpu_mb = round(torch.cuda.max_memory_allocated(segmenter.device) / 2**20)
 
 
 def _predict_case(
@@ -194,12 +200,21 @@ def _predict_case(
         output = output_path(folder, source.case_id)
         write_image(label_map, output)
         result.outputs.append(output.name)
+        result.volumes_ml = volumes_ml(label_map, package.labels)
         if overlays:
-            picture = folder / "overlays" / f"{source.case_id}.png"
-            window = package.recipe.preprocess.window_hu
-            write_overlay(picture, volume, label_map, package.labels, window=window, title=source.case_id)
-            result.outputs.append(str(picture.relative_to(folder)))
-    result.volumes_ml = volumes_ml(label_map, package.labels)
+            _draw(volume, label_map, package, result, folder)
+
+
+def _draw(volume: Volume, label_map: LabelMap, package: ModelPackage, result: CaseResult, folder: Path) -> None:
+    """Draw a case; a picture that cannot be written is a warning, because the label map is there."""
+    picture = Path("overlays") / f"{result.case_id}.png"
+    window = package.recipe.preprocess.window_hu
+    try:
+        write_overlay(folder / picture, volume, label_map, package.labels, window=window, title=result.case_id)
+    except MedsegError as error:
+        result.warnings.append({"code": error.code, "message": str(error)})
+    else:
+        result.outputs.append(str(picture))
 
 
 def volumes_ml(label_map: LabelMap, labels: LabelSet) -> dict[str, float]:

@@ -22,8 +22,8 @@ PREPARED_FORM = 1
 POINTS_PER_LABEL = 10_000
 
 
-def prepare_case(dataset: Dataset, case: Case, *, settings: Preprocess, labels: LabelSet, cache: Path) -> PreparedCase:
-    """Return a case prepared, from the cache when neither its files nor the settings have changed.
+def prepare_case(dataset: Dataset, case: Case, *, settings: Preprocess, labels: LabelSet, cache: Path) -> Path:
+    """Return the folder of a case prepared, made anew only when its files or the settings have changed.
 
     Args:
         dataset: says where the case's files are.
@@ -40,7 +40,7 @@ def prepare_case(dataset: Dataset, case: Case, *, settings: Preprocess, labels: 
     folder = cache / f"{case.case_id}-{_key([*image.paths, label_path], settings, labels)[:16]}"
     if not folder.is_dir():
         _prepare(dataset, case, settings=settings, labels=labels).save(folder)
-    return PreparedCase.load(folder)
+    return folder
 
 
 def _prepare(dataset: Dataset, case: Case, *, settings: Preprocess, labels: LabelSet) -> PreparedCase:

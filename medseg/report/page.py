@@ -20,7 +20,17 @@ th { background: #eef1f5; font-weight: 600 } th:first-child, td:first-child { te
 tr.all td { font-weight: 600 }
 img { width: 100%; border-radius: 4px; display: block }
 """
-SUMMARY_COLUMNS = ("label", "Dice", "95 % interval", "IoU", "precision", "recall", "cases", "no reference", "missed")
+SUMMARY_COLUMNS = (
+    "label",
+    "Dice",
+    "95 % interval",
+    "IoU",
+    "precision",
+    "recall",
+    "cases",
+    "no reference",
+    "no prediction",
+)
 CASE_COLUMNS = ("case", "label", "Dice", "IoU", "precision", "recall", "reference [ml]", "prediction [ml]")
 
 
@@ -48,7 +58,7 @@ def write_page(
         "<h2>Scores by label</h2>",
         _table(SUMMARY_COLUMNS, [*map(_label_row, summary["labels"].items()), _label_row(("all", summary["overall"]))]),
         "<p>Scores are means over the cases where they are defined; the interval is the Dice's, by bootstrap over "
-        "cases. Missed counts cases without any prediction of the label.</p>",
+        "cases. The last two columns count cases that lack the label.</p>",
         *(f"<h2>{escape(picture.stem)}</h2>{_image(picture)}" for picture in pictures),
         "<h2>Scores by case</h2>",
         _table(CASE_COLUMNS, [_case_row(row) for row in rows]),

@@ -45,11 +45,11 @@ def save_checkpoint(path: Path, state: State, network: nn.Module, optimizer: Opt
     write_bytes(path, save_tensors(tensors, metadata={"state": json.dumps(asdict(state))}))
 
 
-def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer) -> State:
+def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer, *, fingerprint: str) -> State:
     """Put weights and moments back, and return the state.
 
     Raises:
-        TrainingError: there is no checkpoint, or it cannot be read.
+        TrainingError: there is no checkpoint, it cannot be read, or its run was started with something else.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -59,8 +59,14 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer) -> Sta
         raise TrainingError(
             f"resuming from {path}",
             found=str(error),
-            remedy="leave --resume out to start again",
+            remedy="choose another --out to start again",
         ) from error
+    if state.fingerprint != fingerprint:
+        raise TrainingError(
+            f"resuming from {path}",
+            found="the run was started with another recipe, dataset, fold or seed",
+            remedy="give the same ones, or choose another --out",
+        )
     weights = {name: tensor for name, tensor in tensors.items() if name.startswith("weights.")}
     load_weights(network, {name.removeprefix("weights."): tensor for name, tensor in weights.items()})
     for name, parameter in network.named_parameters():

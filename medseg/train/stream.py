@@ -1,6 +1,7 @@
 """The stream of training patches: sample n is the same in every run of the same seed, whoever draws it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,20 +19,26 @@ class PatchStream(Dataset[tuple[Tensor, Tensor]]):
     """Patches by their number: image (C, *patch) float32 and label map (*patch) int64.
 
     The cases take turns in an order shuffled anew each round. Everything random comes from the seed and the number.
+    Cases are opened when their turn comes, so that neither open files nor what a worker is sent grow with the dataset.
+
+    Args:
+        folders: where each case was prepared.
+        recipe: says how patches are drawn and augmented.
+        seed: of everything random.
     """
 
-    def __init__(self, cases: Sequence[PreparedCase], recipe: Recipe, *, seed: int) -> None:
-        self._cases = cases
+    def __init__(self, folders: Sequence[Path], recipe: Recipe, *, seed: int) -> None:
+        self._folders = folders
         self._training = recipe.training
         self._augment = Augmenter(recipe.augment, recipe.training.patch)
         self._seed = seed
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         """Draw patch `number`."""
-        turn, place = divmod(number, len(self._cases))
-        order = np.random.default_rng((self._seed, 1, turn)).permutation(len(self._cases))
+        turn, place = divmod(number, len(self._folders))
+        order = np.random.default_rng((self._seed, 1, turn)).permutation(len(self._folders))
         rng = np.random.default_rng((self._seed, 2, number))
-        case = self._cases[order[place]]
+        case = PreparedCase.load(self._folders[order[place]])
         image, label_map = draw_patch(case, self._training.patch, rng, foreground=self._training.foreground)
         image, label_map = self._augment(image, label_map, seed=int(rng.integers(2**62)))
         return torch.from_numpy(image), torch.from_numpy(label_map.astype(np.int64))

@@ -96,7 +96,7 @@ class Trainer:
             raise TrainingError(
                 f"training step {self.state.step}",
                 found=f"the loss is {value}",
-                remedy='lower training.learning_rate, or set training.precision = "fp32", and --resume',
+                remedy='lower training.learning_rate or set training.precision = "fp32", and train into another --out',
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -15,13 +15,12 @@ from torch import Tensor
 from medseg.atomic import write_json, write_text
 from medseg.dataset import Dataset
 from medseg.device import keep_freed_memory
-from medseg.errors import MedsegError, NoCasesError, RecipeError, TrainingError
+from medseg.errors import ManifestError, MedsegError, NoCasesError, RecipeError, TrainingError, UnwritableError
 from medseg.labels import LabelSet
 from medseg.manifest import Case
 from medseg.metrics import CaseScore, summarise, write_metrics
 from medseg.models import build_network, parameter_count, weights_of
 from medseg.package import ModelPackage, save_package
-from medseg.prepared_case import PreparedCase
 from medseg.preprocess import prepare_case
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
@@ -93,7 +92,7 @@ def train(
     training, validation = (_usable(cases, prepared, failed) for cases in split)
 
     validator = Validator(Segmenter(trainer.network, recipe, labels, device), validation, dataset, labels)
-    stream = PatchStream([case for _, case in training], recipe, seed=seed)
+    stream = PatchStream([folder for _, folder in training], recipe, seed=seed)
     first, last = trainer.state.step, trainer.total
     samples = iter(batches(stream, batch=recipe.training.batch, first=first, last=last, workers=_workers(workers)))
     while trainer.state.epoch < recipe.training.epochs:
@@ -118,7 +117,19 @@ def train(
 
 
 def _labels(recipe: Recipe, dataset: Dataset) -> LabelSet:
+    """Return what is segmented, once recipe and dataset are seen to fit each other."""
+    modalities = ", ".join(dataset.manifest.modality.values())
+    if recipe.preprocess.window_hu is not None and "MR" in modalities.upper():
+        raise RecipeError(
+            f"training on {dataset.manifest.name}",
+            found=f"the recipe has a window in HU, and the images are {modalities}",
+            remedy="leave window_hu out, or choose a recipe for MR",
+        )
     labels = dataset.manifest.label_set.select(recipe.labels)
+    if not labels.labels:
+        raise ManifestError(
+            f"training on {dataset.manifest.name}", found="it names no label but background", remedy="name its labels"
+        )
     if labels.overlapping and recipe.model.head == "softmax":
         raise RecipeError(
             "reading the recipe's labels",
@@ -157,27 +168,21 @@ def _begin(
         )
     torch.manual_seed(seed)
     network = build_network(recipe, channels=dataset.manifest.channels, labels=len(labels)).to(device)
-    state = State(epoch=0, step=0, best_dice=None, fingerprint=_fingerprint(recipe, dataset, fold, seed))
+    state = State(epoch=0, step=0, best_dice=None, fingerprint=_fingerprint(recipe, dataset, labels, fold, seed))
     trainer = Trainer(network, recipe, labels, device=device, seed=seed, state=state)
     if checkpoint.exists():
-        trainer.state = load_checkpoint(checkpoint, network, trainer.optimizer)
-        if trainer.state.fingerprint != state.fingerprint:
-            raise TrainingError(
-                f"resuming {run.folder}",
-                found="it was started with another recipe, dataset, fold or seed",
-                remedy="give the same ones, or choose another --out",
-            )
+        trainer.state = load_checkpoint(checkpoint, network, trainer.optimizer, fingerprint=state.fingerprint)
     kept = [line for line in read_lines(run.journal) if line["epoch"] <= trainer.state.epoch]
     write_text(run.journal, "".join(json.dumps(line) + "\n" for line in kept))
     write_text(run.recipe, recipe.to_toml())
     return trainer
 
 
-def _fingerprint(recipe: Recipe, dataset: Dataset, fold: int | None, seed: int) -> str:
+def _fingerprint(recipe: Recipe, dataset: Dataset, labels: LabelSet, fold: int | None, seed: int) -> str:
     """Return a hash of what a run is started with."""
     case_ids = [case.case_id for case in dataset.cases]
-    facts = [recipe.model_dump(mode="json"), dataset.manifest.name, case_ids, fold, seed]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    facts = [recipe.model_dump(mode="json"), labels.as_json(), dataset.manifest.name, case_ids, fold, seed]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _prepare(
@@ -187,15 +192,17 @@ def _prepare(
     recipe: Recipe,
     labels: LabelSet,
     notify: Notify,
-) -> tuple[dict[str, PreparedCase], dict[str, MedsegError]]:
-    """Prepare every case of a split; those that cannot be used are told of and left out."""
+) -> tuple[dict[str, Path], dict[str, MedsegError]]:
+    """Prepare every case of a split and return their folders; cases that cannot be used are told of and left out."""
     cases = {case.case_id: case for side in split for case in side}
-    prepared: dict[str, PreparedCase] = {}
+    prepared: dict[str, Path] = {}
     failed: dict[str, MedsegError] = {}
     for done, (case_id, case) in enumerate(cases.items(), start=1):
         message = ""
         try:
             prepared[case_id] = prepare_case(dataset, case, settings=recipe.preprocess, labels=labels, cache=cache)
+        except UnwritableError:  # no fault of the case: the next one would not fit either
+            raise
         except MedsegError as error:
             failed[case_id] = error
             message = f"{case_id} is left out: {error.code} {error}"
@@ -204,9 +211,9 @@ def _prepare(
 
 
 def _usable(
-    cases: Sequence[Case], prepared: dict[str, PreparedCase], failed: dict[str, MedsegError]
-) -> list[tuple[Case, PreparedCase]]:
-    """Return the cases that could be prepared."""
+    cases: Sequence[Case], prepared: dict[str, Path], failed: dict[str, MedsegError]
+) -> list[tuple[Case, Path]]:
+    """Return the cases that could be prepared, each with its folder."""
     usable = [(case, prepared[case.case_id]) for case in cases if case.case_id in prepared]
     if not usable:
         first = failed[cases[0].case_id]

@@ -1,6 +1,7 @@
 """Validator: whole volumes, segmented and scored on their own grids."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from medseg.dataset import Dataset
@@ -19,13 +20,13 @@ class Validator:
 
     Args:
         segmenter: holds the network.
-        cases: each with its prepared form.
+        cases: each with the folder it was prepared in.
         dataset: says where the references are.
         labels: what is scored.
     """
 
     def __init__(
-        self, segmenter: Segmenter, cases: Sequence[tuple[Case, PreparedCase]], dataset: Dataset, labels: LabelSet
+        self, segmenter: Segmenter, cases: Sequence[tuple[Case, Path]], dataset: Dataset, labels: LabelSet
     ) -> None:
         self.cases = cases
         self._segmenter = segmenter
@@ -34,8 +35,8 @@ class Validator:
 
     def scores(self) -> Iterator[list[CaseScore]]:
         """Yield the rows of one case after the other, predicted as the recipe says."""
-        for case, prepared in self.cases:
-            yield self._score(case, prepared, flips=True)
+        for case, folder in self.cases:
+            yield self._score(case, folder, flips=True)
 
     def dice(self, *, most: int) -> float:
         """Return the mean Dice of up to `most` cases, evenly spaced, without test-time flips.
@@ -43,11 +44,12 @@ class Validator:
         Each case counts with the mean of its labels; where nothing is defined, the Dice is 0.
         """
         some = evenly(self.cases, most)
-        rows = [row for case, prepared in some for row in self._score(case, prepared, flips=False)]
+        rows = [row for case, folder in some for row in self._score(case, folder, flips=False)]
         mean = summarise(rows)["overall"]["dice"]["mean"]
         return 0.0 if mean is None else float(mean)
 
-    def _score(self, case: Case, prepared: PreparedCase, *, flips: bool) -> list[CaseScore]:
+    def _score(self, case: Case, folder: Path, *, flips: bool) -> list[CaseScore]:
+        prepared = PreparedCase.load(folder)
         logits = self._segmenter.logits(prepared.image, flips=flips)
         prediction = self._segmenter.restore(logits, source=prepared.geometry, target=prepared.native)
         reference = read_label_map(self._dataset.label(case))

@@ -205,3 +205,25 @@ def test_what_a_network_says_of_the_mirror_image_counts_as_much() -> None:
     logits = mirrored(Position(2), batch, (2,))
     torch.testing.assert_close(logits, torch.full_like(logits, 2.5))
     torch.testing.assert_close(mirrored(Position(2), batch, (0,)), Position(2)(batch))
+
+
+def test_batches_get_smaller_where_memory_does_not_hold_them() -> None:
+    sizes: list[int] = []
+
+    def hungry(batch: Tensor) -> Tensor:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+        sizes.append(len(batch))
+        return batch
+
+    image = image_of((11, 8, 6))
+    torch.testing.assert_close(slide(hungry, image, patch=(4, 4, 4), overlap=0.5), image)
+    assert max(sizes) == 2
+
+
+def test_one_patch_that_does_not_fit_is_an_error() -> None:
+    def starving(_: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        slide(starving, image_of((11, 8, 6)), patch=(4, 4, 4), overlap=0.5)

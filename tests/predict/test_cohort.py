@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from phantoms import all_orientations, geometries, house_geometry, house_volume, save_dicom_series, save_nifti
 
 from medseg.cli import main
+from medseg.errors import UnwritableError
 from medseg.run import read_lines
 from medseg.volume import Geometry, Volume, read_label_map, write_image
 
@@ -241,3 +242,18 @@ def test_a_volume_of_one_voxel_is_predicted(run: Path, tmp_path: Path) -> None:
     code, _ = predict(run, tmp_path / "dot.nii", out=tmp_path / "out")
     assert code == 0
     assert sitk.ReadImage(str(tmp_path / "out" / "dot.nii.gz")).GetSize() == (1, 1, 1)
+
+
+def test_an_overlay_that_cannot_be_written_is_a_warning(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise UnwritableError("drawing", found="no space", remedy="free some")
+
+    write_image(house_volume(), tmp_path / "scan.nii")
+    monkeypatch.setattr("medseg.predict.cohort.write_overlay", fail)
+    code, results = predict(run, tmp_path / "scan.nii", out=tmp_path / "out", options=("--overlay",))
+    assert code == 0
+    assert results["scan"]["status"] == "ok"
+    assert results["scan"]["outputs"] == ["scan.nii.gz"]
+    assert [warning["code"] for warning in results["scan"]["warnings"]] == ["E_UNWRITABLE"]

@@ -43,13 +43,14 @@ def write_dataset(folder: Path, *, label: np.ndarray | None = None, **facts: Any
 def prepared(
     dataset: Dataset, *, labels: LabelSet | None = None, settings: Preprocess = SETTINGS, cache: str = "cache"
 ) -> PreparedCase:
-    return prepare_case(
+    folder = prepare_case(
         dataset,
         dataset.cases[0],
         settings=settings,
         labels=labels or dataset.manifest.label_set,
         cache=dataset.folder / cache,
     )
+    return PreparedCase.load(folder)
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """Sample n of the stream is the same whoever draws it, and every case has its turn."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
 
 from medseg.dataset import open_dataset
-from medseg.prepared_case import PreparedCase
 from medseg.preprocess import prepare_case
 from medseg.recipe import Recipe, load_recipe
 from medseg.train.stream import PatchStream, batches
@@ -18,14 +18,14 @@ def chosen(recipe: Path) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def cases(dataset: Path, chosen: Recipe, tmp_path_factory: pytest.TempPathFactory) -> list[PreparedCase]:
+def cases(dataset: Path, chosen: Recipe, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     opened = open_dataset(dataset)
     cache = tmp_path_factory.mktemp("prepared")
     labels = opened.manifest.label_set
     return [prepare_case(opened, case, settings=chosen.preprocess, labels=labels, cache=cache) for case in opened.cases]
 
 
-def test_a_sample_is_the_same_in_any_order(cases: list[PreparedCase], chosen: Recipe) -> None:
+def test_a_sample_is_the_same_in_any_order(cases: list[Path], chosen: Recipe) -> None:
     stream = PatchStream(cases, chosen, seed=3)
     forwards = [stream[number] for number in range(6)]
     backwards = [PatchStream(cases, chosen, seed=3)[number] for number in reversed(range(6))]
@@ -34,29 +34,31 @@ def test_a_sample_is_the_same_in_any_order(cases: list[PreparedCase], chosen: Re
         assert torch.equal(label_map, label_map_again)
 
 
-def test_another_seed_draws_other_samples(cases: list[PreparedCase], chosen: Recipe) -> None:
+def test_another_seed_draws_other_samples(cases: list[Path], chosen: Recipe) -> None:
     assert not torch.equal(PatchStream(cases, chosen, seed=3)[0][0], PatchStream(cases, chosen, seed=4)[0][0])
 
 
-def test_every_case_has_its_turn_in_each_round(cases: list[PreparedCase], chosen: Recipe) -> None:
-    for number, case in enumerate(cases):
-        object.__setattr__(case, "case_id", str(number))
+def test_every_case_has_its_turn_in_each_round(cases: list[Path], chosen: Recipe) -> None:
     seen: list[str] = []
 
-    class Recorder(list[PreparedCase]):
-        def __getitem__(self, place: object) -> PreparedCase:  # type: ignore[override]
-            case = super().__getitem__(int(place))  # type: ignore[call-overload]
-            seen.append(case.case_id)
-            return case
+    class Recorder(list[Path]):
+        def __getitem__(self, place: object) -> Path:  # type: ignore[override]
+            folder = super().__getitem__(int(place))  # type: ignore[call-overload]
+            seen.append(folder.name)
+            return folder
 
     stream = PatchStream(Recorder(cases), chosen, seed=0)
     for number in range(10):
         stream[number]
-    assert sorted(seen[:5]) == sorted(seen[5:]) == ["0", "1", "2", "3", "4"]
+    assert sorted(seen[:5]) == sorted(seen[5:]) == sorted(folder.name for folder in cases)
+
+
+def test_what_a_worker_is_sent_does_not_grow_with_the_cases(cases: list[Path], chosen: Recipe) -> None:
+    assert len(pickle.dumps(PatchStream(cases, chosen, seed=0))) < 20_000
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_batches_go_on_at_any_step(cases: list[PreparedCase], chosen: Recipe, workers: int) -> None:
+def test_batches_go_on_at_any_step(cases: list[Path], chosen: Recipe, workers: int) -> None:
     stream = PatchStream(cases, chosen, seed=1)
     whole = [image for image, _ in batches(stream, batch=2, first=0, last=3, workers=workers)]
     rest = [image for image, _ in batches(stream, batch=2, first=1, last=3, workers=0)]

@@ -106,9 +106,10 @@ def test_a_run_is_never_overwritten(run: Path, dataset: Path, recipe: Path) -> N
 
 
 def test_resuming_with_another_recipe_is_refused(run: Path, dataset: Path, recipe: Path) -> None:
-    other = load_recipe(str(recipe), ["training.batch=1"])
-    with pytest.raises(TrainingError, match="another recipe"):
-        train(other, open_dataset(dataset), run, fold=0, device=CPU, resume=True)
+    for change in ("training.batch=1", "model.name=segresnet", "labels={spleen=['spleen']}"):
+        settings = [change, "model.options={}"] if "segresnet" in change else [change]
+        with pytest.raises(TrainingError, match="another recipe"):
+            train(load_recipe(str(recipe), settings), open_dataset(dataset), run, fold=0, device=CPU, resume=True)
 
 
 def damage_label(dataset: Path, change: str) -> tuple[str, Dataset]:
@@ -209,3 +210,33 @@ def test_a_2d_model_trains_and_predicts_whole_volumes(dataset: Path, recipe: Pat
     assert flat.two_dimensional
     result = train(flat, open_dataset(dataset), tmp_path / "run", fold=0, device=CPU)
     assert result.summary["overall"]["n"] == 1
+
+
+def test_a_full_disk_stops_training_instead_of_leaving_cases_out(
+    dataset: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("medseg.prepared_case.np.save", full)
+    with pytest.raises(MedsegError, match="No space left") as caught:
+        train(load_recipe(str(recipe)), open_dataset(dataset), tmp_path / "run", fold=0, device=CPU)
+    assert caught.value.code == "E_UNWRITABLE"
+
+
+def test_a_window_in_hu_is_refused_for_mr(dataset: Path, recipe: Path, tmp_path: Path) -> None:
+    data = copied(dataset, tmp_path / "data")
+    listing = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
+    (data / "dataset.json").write_text(json.dumps({**listing, "modality": {"0": "MRI"}}), encoding="utf-8")
+    with pytest.raises(MedsegError, match="window in HU") as caught:
+        train(load_recipe(str(recipe)), open_dataset(data), tmp_path / "run", fold=0, device=CPU)
+    assert caught.value.code == "E_RECIPE"
+
+
+def test_a_dataset_of_nothing_but_background_is_refused(dataset: Path, recipe: Path, tmp_path: Path) -> None:
+    data = copied(dataset, tmp_path / "data")
+    listing = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
+    (data / "dataset.json").write_text(json.dumps({**listing, "labels": {"0": "background"}}), encoding="utf-8")
+    with pytest.raises(MedsegError, match="no label but background") as caught:
+        train(load_recipe(str(recipe)), open_dataset(data), tmp_path / "run", fold=0, device=CPU)
+    assert caught.value.code == "E_MANIFEST"

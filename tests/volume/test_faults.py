@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from phantoms import house_geometry, house_volume, save_dicom_series, save_nifti, to_itk
 
-from medseg.errors import CorruptFileError, MedsegError
+from medseg.errors import CorruptFileError, MedsegError, UnreadableError
 from medseg.labels import LabelSet
 from medseg.volume import Geometry, Source, Volume, find_source, read_label_map, read_volume
 
@@ -366,3 +366,17 @@ def test_a_label_map_with_nan(tmp_path):
     path = save_nifti(tmp_path / "a.nii.gz", np.full(HOUSE.shape, np.nan, np.float32), HOUSE.affine)
     with refused("E_NOT_FINITE", names=path, found="528 of 528"):
         read_label_map(path)
+
+
+def test_a_file_that_the_system_keeps_closed(tmp_path, monkeypatch):
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(b"anything")
+
+    def closed(*_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("medseg.volume.read.scan.read_nifti", closed)
+    with pytest.raises(UnreadableError, match="Permission denied") as caught:
+        read_volume(path)
+    assert caught.value.code == "E_UNREADABLE"
+    assert str(path) in str(caught.value)

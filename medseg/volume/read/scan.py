@@ -5,7 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.errors import CorruptFileError, DimensionError, GridMismatchError, MedsegError, MissingFileError
+from medseg.errors import (
+    CorruptFileError,
+    DimensionError,
+    GridMismatchError,
+    MedsegError,
+    MissingFileError,
+    UnreadableError,
+)
 from medseg.volume.find import find_source
 from medseg.volume.label_map import LabelMap
 from medseg.volume.read.dicom import read_series
@@ -15,13 +22,13 @@ from medseg.volume.source import Source
 from medseg.volume.volume import Volume
 
 
-def read_volume(source: Source | Path, *, channels: int = 1) -> Volume:
+def read_volume(source: Source | Path, *, channels: int | None = 1) -> Volume:
     """Read a scan.
 
     Args:
         source: a file (NIfTI, NRRD, MHA/MHD, told apart by content), a DICOM series, or several files that are
             channels.
-        channels: how many channels are wanted. More than one may come as a 4D file or as several files.
+        channels: how many channels are wanted, None for any number. Several come as a 4D file or as several files.
 
     Returns:
         The voxels as they were stored, with slope and intercept applied.
@@ -34,8 +41,8 @@ def read_volume(source: Source | Path, *, channels: int = 1) -> Volume:
     if isinstance(source, Path):
         source = find_source(source)
     try:
-        volume = _read(source)
-        if volume.channels != channels:
+        volume = _open(source)
+        if channels is not None and volume.channels != channels:
             raise DimensionError(
                 "counting channels",
                 found=f"the image has {volume.channels} (a 4D image has one per volume), and {channels} is wanted",
@@ -62,6 +69,18 @@ def _naming(error: MedsegError, place: Path) -> MedsegError:
     if str(place) in error.asked:
         return error
     return type(error)(f"{place}: {error.asked}", found=error.found, remedy=error.remedy)
+
+
+def _open(source: Source) -> Volume:
+    """Read a scan, or say why the system does not let it be read."""
+    try:
+        return _read(source)
+    except OSError as error:
+        raise UnreadableError(
+            f"reading {error.filename or source.place}",
+            found=error.strerror or str(error),
+            remedy="ask for permission to read it, or copy it to where you may",
+        ) from error
 
 
 def _read(source: Source) -> Volume:
