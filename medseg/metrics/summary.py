@@ -18,9 +18,9 @@ def summarise(rows: Sequence[CaseScore]) -> dict[str, Any]:
 
     Returns:
         `labels`: for each label `n` (cases), `n_reference_empty`, `n_prediction_empty`, `n_both_empty` (counted in both
-        of the former as well), and for each score its `n` (cases where it is defined), `mean`, `median` and `ci95` of the
-        mean. `overall`: the same over cases, each case counting with the mean of its labels; its `n_…_empty` are sums
-        over the labels. Undefined statistics are None; an interval takes two cases.
+        of the former as well), and for each score its `n` (cases where it is defined), `mean`, `median` and `ci95` of
+        the mean. `overall`: the same over cases, each case counting with the mean of its labels; its `n_…_empty` are
+        sums over the labels. Undefined statistics are None; an interval takes two cases.
     """
     by_label = sorted(rows, key=lambda row: row.label_id)
     labels = {

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from phantoms import house_geometry, house_volume, save_dicom_series, save_nifti, to_itk
 
-from medseg.errors import CorruptFileError, MedsegError, UnreadableError
+from medseg.errors import CorruptFileError, MedsegError, NoAffineError, UnreadableError
 from medseg.labels import LabelSet
 from medseg.volume import Geometry, Source, Volume, find_source, read_label_map, read_volume
 
@@ -259,7 +259,7 @@ def test_a_nrrd_file_without_directions(tmp_path, lacking):
     path = tmp_path / "a.nrrd"
     sitk.WriteImage(to_itk(SCAN), str(path))
     path.write_bytes(re.sub(rb"(?m)^%s:.*\n" % lacking.encode(), b"", path.read_bytes()))
-    with refused("E_NO_AFFINE", names=path, found="lacks space or space directions", remedy="set them"):
+    with refused("E_NO_AFFINE", names=path, found="lacks space", remedy="set them"):
         read_volume(path)
 
 
@@ -380,3 +380,14 @@ def test_a_file_that_the_system_keeps_closed(tmp_path, monkeypatch):
         read_volume(path)
     assert caught.value.code == "E_UNREADABLE"
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("lacking", ["TransformMatrix", "Offset"])
+def test_an_mha_that_does_not_say_where_it_lies(tmp_path, lacking):
+    path = tmp_path / "scan.mha"
+    sitk.WriteImage(to_itk(house_volume()), str(path))
+    head, mark, voxels = path.read_bytes().partition(b"ElementDataFile")
+    lines = [line for line in head.splitlines(keepends=True) if not line.startswith(lacking.encode())]
+    path.write_bytes(b"".join(lines) + mark + voxels)
+    with pytest.raises(NoAffineError, match=lacking.lower()):
+        read_volume(path)

@@ -10,6 +10,9 @@ from medseg.errors import CorruptFileError, DimensionError, NoAffineError
 from medseg.volume.geometry import Geometry
 from medseg.volume.volume import Volume
 
+# What a header needs to place its voxels; MetaImage has several names for one thing.
+NRRD_PLACE = (("space",), ("space directions",))
+META_PLACE = (("transformmatrix", "rotation", "orientation"), ("offset", "origin", "position"))
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -45,10 +48,12 @@ def _check_file(path: Path) -> None:
             header[key.strip().lower()] = value.strip()
             if not line.strip() or key.strip() == "ElementDataFile":
                 break
-        if nrrd and not {"space", "space directions"} <= header.keys():
+        needed = NRRD_PLACE if nrrd else META_PLACE
+        missing = [names[0] for names in needed if not set(names) & header.keys()]
+        if missing:
             raise NoAffineError(
                 f"placing {path} in the patient",
-                found="its header lacks space or space directions",
+                found=f"its header lacks {' and '.join(missing)}",
                 remedy="set them once you know the scan's orientation, or convert from DICOM again",
             )
         try:
