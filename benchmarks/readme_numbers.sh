@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every number in the README, made again: bash benchmarks/readme_numbers.sh DATA OUT
-# Run it in the checkout, with medseg[test] installed. DATA holds msd_hippocampus (Decathlon Task04) and organs_ct (TotalSegmentator's example scans). About 50 minutes on 2 cores.
+# Run it in the checkout, with medseg[test] installed. DATA holds msd_hippocampus (Decathlon Task04) and organs_ct
+# (TotalSegmentator's example scans). About 50 minutes on 2 cores.
 set -euo pipefail
 data=$1 out=$2
 mkdir -p "$out"
