@@ -45,6 +45,11 @@ def save_checkpoint(path: Path, state: State, network: nn.Module, optimizer: Opt
     write_bytes(path, save_tensors(tensors, metadata={"state": json.dumps(asdict(state))}))
 
 
+def save_weights(path: Path, network: nn.Module) -> None:
+    """Write the weights alone."""
+    write_bytes(path, save_tensors(weights_of(network)))
+
+
 def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer, *, fingerprint: str) -> State:
     """Put weights and moments back, and return the state.
 

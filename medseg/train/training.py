@@ -26,7 +26,7 @@ from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.run import Run, append_line, peak_ram_mb, read_lines
 from medseg.segment import Segmenter
-from medseg.train.checkpoint import State, load_checkpoint, save_checkpoint
+from medseg.train.checkpoint import State, load_checkpoint, save_checkpoint, save_weights
 from medseg.train.stream import PatchStream, batches
 from medseg.train.trainer import Trainer
 from medseg.train.validate import Validator
@@ -109,6 +109,7 @@ def train(
         seed=seed,
         device=str(device),
         parameters=parameter_count(trainer.network),
+        training_seconds=round(sum(line["seconds"] for line in read_lines(run.journal)), 1),
         training_cases=[case.case_id for case, _ in training],
         validation_cases=[case.case_id for case, _ in validation],
         failed={case_id: {"code": error.code, "message": str(error)} for case_id, error in failed.items()},
@@ -243,7 +244,7 @@ def _epoch(
         dice = validator.dice(most=settings.validation_cases)
         if state.best_dice is None or dice > state.best_dice:
             state.best_dice = dice
-            save_checkpoint(run.checkpoint / "best.safetensors", state, trainer.network, trainer.optimizer)
+            save_weights(run.checkpoint / "best.safetensors", trainer.network)
     save_checkpoint(run.checkpoint / "last.safetensors", state, trainer.network, trainer.optimizer)
     append_line(
         run.journal,

@@ -79,6 +79,11 @@ def test_the_package_is_the_last_checkpoint(run: Path) -> None:
     assert all(torch.equal(tensor, checkpoint[f"weights.{name}"]) for name, tensor in weights.items())
 
 
+def test_the_best_weights_are_kept_beside_the_last(run: Path) -> None:
+    best, last = load_file(run / "checkpoint" / "best.safetensors"), load_package(run).weights
+    assert best.keys() == last.keys()
+
+
 class StoppedError(Exception):
     """Raised in a test to break training off."""
 
