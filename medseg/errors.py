@@ -54,6 +54,10 @@ class MedsegError(Exception):
         self.remedy = remedy
         super().__init__(f"{asked}: {_stopped(found)} {_stopped(remedy[:1].upper() + remedy[1:])}")
 
+    def as_json(self) -> dict[str, str]:
+        """Return code and message, as they stand in results.jsonl, run.json and summary.json."""
+        return {"code": self.code, "message": str(self)}
+
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.asked, self.found, self.remedy)
 

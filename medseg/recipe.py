@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from medseg.axes import is_orientation
 from medseg.choose import suggestion
 from medseg.errors import MissingFileError, RecipeError
 from medseg.shipped import recipe_path
@@ -38,7 +39,7 @@ class Preprocess(Section):
     @field_validator("orientation")
     @classmethod
     def _names_three_axes(cls, value: str) -> str:
-        if sorted(value.translate(str.maketrans("LPI", "RAS"))) != ["A", "R", "S"]:
+        if not is_orientation(value):
             raise ValueError('an orientation names one of L/R, one of P/A and one of I/S, such as "RAS"')
         return value
 

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medseg.axes import AXES
 from medseg.device import multiplies_bf16
 from medseg.labels import LabelSet
 from medseg.package import ModelPackage
@@ -14,8 +15,6 @@ from medseg.recipe import Recipe
 from medseg.restore import restore
 from medseg.stopwatch import Stopwatch
 from medseg.volume import Geometry, LabelMap, Volume
-
-AXES = "IJK"
 
 
 class Segmenter:

@@ -12,7 +12,7 @@ import medseg
 PACKAGE = Path(medseg.__file__).parent
 FLOORS = [
     {"errors"},
-    {"labels", "choose", "shipped", "atomic", "device", "progress", "stopwatch"},
+    {"axes", "labels", "choose", "shipped", "atomic", "device", "progress", "stopwatch"},
     {"volume", "picture", "manifest", "dataset", "prepared_case", "recipe", "run"},
     {"preprocess", "augment", "patches", "models", "baselines", "losses", "restore", "postprocess", "metrics"}
     | {"overlay", "synthetic"},

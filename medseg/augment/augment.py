@@ -13,10 +13,9 @@ import torchio as tio
 from numpy.typing import NDArray
 
 from medseg.augment.cut_short import cut_short
+from medseg.axes import AXES, Sides
 from medseg.recipe import Augment
 
-AXES = "IJK"
-Sides = tuple[int, int, int]
 # Control points of the elastic deformation along an axis. TorchIO lays points − order spline cells between them, and
 # the image folds over itself when one moves by more than half a cell, so none does.
 CONTROL_POINTS, SPLINE_ORDER = 7, 3

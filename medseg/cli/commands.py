@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1… or mps. Auto takes a GPU where there is one.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; failed cases are still named.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of a table.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        help="A dataset.json or shipped manifest that names the labels. Left out: those of the run that predicted.",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of the first weights and of every patch drawn.", min=0, max=2**31 - 1)]
 
 
@@ -172,13 +179,7 @@ def evaluate_command(
     predictions: Annotated[Path, typer.Argument(help="A label map, or a folder of them.", show_default=False)],
     references: Annotated[Path, typer.Argument(help="The same, matched by case id.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Where metrics.csv and summary.json go.", show_default=False)],
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            help="A dataset.json or shipped manifest that names the labels. Left out: those of the predictions' run.",
-            show_default=False,
-        ),
-    ] = None,
+    labels: Labels = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
@@ -206,13 +207,7 @@ def overlay_command(
     window: Annotated[
         str | None, typer.Option(help="LOW,HIGH in HU, such as -160,240. Left out, by the voxels.", show_default=False)
     ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            help="A dataset.json or shipped manifest that names the labels. Left out: those of the label map's run.",
-            show_default=False,
-        ),
-    ] = None,
+    labels: Labels = None,
 ) -> int:
     """Paint a label map on its scan, patient's right on the left, with names, millilitres and sides."""
     from medseg.evaluate.evaluation import run_labels

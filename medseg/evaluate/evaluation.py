@@ -69,7 +69,7 @@ def evaluate(
         "references": str(references),
         "n_failed": len(failed),
         "n_unpredicted": len(unpredicted),
-        "failed": {case_id: {"code": error.code, "message": str(error)} for case_id, error in failed.items()},
+        "failed": {case_id: error.as_json() for case_id, error in failed.items()},
         "unpredicted": unpredicted,
         **summarise(rows),
     }

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.choose import choose
-from medseg.volume import Geometry, LabelMap, Volume
+from medseg.volume import Geometry, LabelMap, Volume, turn
 
 # Where a picture's columns, rows and slices point to: the next column, the next row down, the next slice.
 PLANES: dict[str, str] = {"axial": "LPI", "coronal": "LIP", "sagittal": "PIL"}
@@ -101,17 +101,6 @@ class Stack:
         axis = (POSITIVE if towards in POSITIVE else NEGATIVE).index(towards)
         mm = round(float(centre[axis]), 1)
         return f"{(POSITIVE if mm >= 0 else NEGATIVE)[axis]} {abs(mm):.1f} mm"
-
-
-def turn(array: NDArray[Any], *, source: Geometry, target: Geometry) -> NDArray[Any]:
-    """Return a view of `array`, shape (I, J, K), with its axes permuted and flipped as `target` has them.
-
-    `target` is `source` reoriented. A view costs no memory, however large the scan, where `resample` would copy it.
-    """
-    steps = np.rint(np.linalg.inv(source.affine[:3, :3]) @ target.affine[:3, :3])
-    order = np.abs(steps).argmax(axis=0)
-    flips = tuple(slice(None, None, int(steps[old, new])) for new, old in enumerate(order))
-    return array.transpose(order)[flips]
 
 
 def letters(direction: NDArray[np.float64]) -> str:

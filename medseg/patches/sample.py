@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.axes import Sides
 from medseg.prepared_case import PreparedCase
-
-Patch = tuple[int, int, int]
 
 
 def draw_patch(
-    case: PreparedCase, patch: Patch, rng: np.random.Generator, *, foreground: float
+    case: PreparedCase, patch: Sides, rng: np.random.Generator, *, foreground: float
 ) -> tuple[NDArray[np.float32], NDArray[Any]]:
     """Draw a box of voxels from a case.
 
@@ -42,7 +41,7 @@ def draw_patch(
     return cut(case.image, start, patch), cut(case.label_map, start, patch)
 
 
-def cut(array: NDArray[Any], start: list[int], patch: Patch) -> NDArray[Any]:
+def cut(array: NDArray[Any], start: list[int], patch: Sides) -> NDArray[Any]:
     """Return the box that begins at `start`, in the last three axes; outside the array it continues as at the edge."""
     inside: list[slice] = []
     padding: list[tuple[int, int]] = []

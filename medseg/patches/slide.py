@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-Patch = tuple[int, int, int]
+from medseg.axes import Sides
 
 # The weight falls to its edges as a Gaussian with σ = an eighth of the side (Isensee et al. 2021, Nature Methods,
 # online methods), and not below a thousandth, so that a voxel only seen at an edge still counts.
@@ -21,7 +21,7 @@ def slide(
     network: Callable[[Tensor], Tensor],
     image: Tensor,
     *,
-    patch: Patch,
+    patch: Sides,
     overlap: float,
     flips: Sequence[int] = (),
 ) -> Tensor:
@@ -50,7 +50,7 @@ def slide(
 
 
 def _sum_windows(
-    network: Callable[[Tensor], Tensor], image: Tensor, *, patch: Patch, overlap: float, flips: Sequence[int]
+    network: Callable[[Tensor], Tensor], image: Tensor, *, patch: Sides, overlap: float, flips: Sequence[int]
 ) -> Tensor:
     """Return the weighted average of all windows; the image is at least as large as the patch.
 
@@ -92,7 +92,7 @@ def mirrored(network: Callable[[Tensor], Tensor], batch: Tensor, flips: Sequence
     return total / len(combinations) if len(combinations) > 1 else total
 
 
-def windows(shape: tuple[int, int, int], patch: Patch, overlap: float) -> Iterator[tuple[slice, slice, slice]]:
+def windows(shape: tuple[int, int, int], patch: Sides, overlap: float) -> Iterator[tuple[slice, slice, slice]]:
     """Yield the boxes that cover a grid, evenly spread, neighbours sharing at least `overlap` of a patch."""
     starts = [window_starts(size, side, overlap) for size, side in zip(shape, patch, strict=True)]
     for i, j, k in itertools.product(*starts):
@@ -108,7 +108,7 @@ def window_starts(size: int, side: int, overlap: float) -> list[int]:
     return [round(index * (size - side) / (count - 1)) for index in range(count)]
 
 
-def gaussian_weight(patch: Patch) -> Tensor:
+def gaussian_weight(patch: Sides) -> Tensor:
     """Return how much each voxel of a window counts, shape (*patch), 1 in the middle."""
     weight = torch.ones(patch)
     for axis, side in enumerate(patch):

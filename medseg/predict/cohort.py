@@ -51,7 +51,7 @@ class CaseResult:
     def fail(self, error: MedsegError) -> None:
         """Record an error."""
         self.status = "failed"
-        self.error = {"code": error.code, "message": str(error)}
+        self.error = error.as_json()
 
 
 Found = tuple[Source | None, CaseResult]
@@ -212,7 +212,7 @@ def _draw(volume: Volume, label_map: LabelMap, package: ModelPackage, result: Ca
     try:
         write_overlay(folder / picture, volume, label_map, package.labels, window=window, title=result.case_id)
     except MedsegError as error:
-        result.warnings.append({"code": error.code, "message": str(error)})
+        result.warnings.append(error.as_json())
     else:
         result.outputs.append(str(picture))
 

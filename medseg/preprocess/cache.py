@@ -14,7 +14,7 @@ from medseg.manifest import Case
 from medseg.prepared_case import PreparedCase
 from medseg.preprocess.prepare import prepare
 from medseg.recipe import Preprocess
-from medseg.volume import read_label_map, read_volume, resample
+from medseg.volume import LabelMap, Volume, read_label_map, read_volume, resample
 
 # Raise it when the arithmetic of preparing changes: it is part of every key, so old entries are no longer found.
 PREPARED_FORM = 1
@@ -39,19 +39,21 @@ def prepare_case(dataset: Dataset, case: Case, *, settings: Preprocess, labels: 
     image, label_path = dataset.image(case), dataset.label(case)
     folder = cache / f"{case.case_id}-{_key([*image.paths, label_path], settings, labels)[:16]}"
     if not folder.is_dir():
-        _prepare(dataset, case, settings=settings, labels=labels).save(folder)
+        volume = read_volume(image, channels=dataset.manifest.channels)
+        label_map = read_label_map(label_path).aligned_to(volume.geometry)
+        label_map.check_ids(labels)
+        _prepare(case.case_id, volume, label_map, settings=settings, labels=labels).save(folder)
     return folder
 
 
-def _prepare(dataset: Dataset, case: Case, *, settings: Preprocess, labels: LabelSet) -> PreparedCase:
-    """Read, check and prepare a case."""
-    volume = read_volume(dataset.image(case), channels=dataset.manifest.channels)
-    label_map = read_label_map(dataset.label(case)).aligned_to(volume.geometry)
-    label_map.check_ids(labels)
+def _prepare(
+    case_id: str, volume: Volume, label_map: LabelMap, *, settings: Preprocess, labels: LabelSet
+) -> PreparedCase:
+    """Prepare a scan and the label map on its grid."""
     prepared = prepare(volume, settings)
     ids = resample(label_map.array, source=volume.geometry, target=prepared.geometry, order=0)
     return PreparedCase(
-        case_id=case.case_id,
+        case_id=case_id,
         image=prepared.array,
         label_map=ids,
         points_voxel=tuple(_some_points(labels.mask(ids, label)) for label in labels),

@@ -112,7 +112,7 @@ def train(
         training_seconds=round(sum(line["seconds"] for line in read_lines(run.journal)), 1),
         training_cases=[case.case_id for case, _ in training],
         validation_cases=[case.case_id for case, _ in validation],
-        failed={case_id: {"code": error.code, "message": str(error)} for case_id, error in failed.items()},
+        failed={case_id: error.as_json() for case_id, error in failed.items()},
     )
     return TrainingResult(run, summary, failed)
 

@@ -6,6 +6,7 @@ from medseg.volume.label_map import LabelMap
 from medseg.volume.read.scan import read_label_map, read_volume
 from medseg.volume.resample import resample
 from medseg.volume.source import Source
+from medseg.volume.turn import turn
 from medseg.volume.volume import Volume
 from medseg.volume.write import write_image
 
@@ -19,5 +20,6 @@ __all__ = [
     "read_label_map",
     "read_volume",
     "resample",
+    "turn",
     "write_image",
 ]

@@ -13,9 +13,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from medseg.axes import Sides, is_orientation
 from medseg.errors import OptionError, SingularAffineError
-
-Shape = tuple[int, int, int]
 
 # Two grids count as one when no corner is further off than this: below any voxel in use, above float32 rounding in
 # headers.
@@ -34,7 +33,7 @@ class Geometry:
         SingularAffineError: the affine is not finite or squeezes space flat.
     """
 
-    shape: Shape
+    shape: Sides
     affine: NDArray[np.float64]
 
     def __post_init__(self) -> None:
@@ -120,7 +119,7 @@ class Geometry:
 
     def _axes_towards(self, orientation: str) -> tuple[list[int], list[int]]:
         """Return for each new axis the old one and its sign."""
-        if sorted(orientation.translate(str.maketrans("LPI", "RAS"))) != ["A", "R", "S"]:
+        if not is_orientation(orientation):
             raise OptionError(
                 f"orientation {orientation!r}",
                 found="it must name one of L/R, one of P/A and one of I/S",

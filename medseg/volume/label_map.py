@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from medseg.errors import DimensionError, FractionalLabelError, GridMismatchError, UnknownLabelError
 from medseg.labels import LabelSet
 from medseg.volume.geometry import TOLERANCE_MM, Geometry
-from medseg.volume.resample import resample
+from medseg.volume.turn import turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class LabelMap:
         if self.geometry.matches(geometry) or not turned.matches(geometry):
             self.check_grid(geometry)
             return self
-        return LabelMap(resample(self.array, source=self.geometry, target=turned, order=0), turned)
+        return LabelMap(turn(self.array, source=self.geometry, target=turned), turned)
 
     def check_grid(self, geometry: Geometry, *, tolerance_mm: float = TOLERANCE_MM) -> None:
         """Raise GridMismatchError when the label map does not lie on this grid, saying by how much."""

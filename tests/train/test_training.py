@@ -117,6 +117,14 @@ def test_resuming_with_another_recipe_is_refused(run: Path, dataset: Path, recip
             train(load_recipe(str(recipe), settings), open_dataset(dataset), run, fold=0, device=CPU, resume=True)
 
 
+def relisted(dataset: Path, to: Path, **changes: object) -> Dataset:
+    """Return a copy of a dataset whose dataset.json says something else."""
+    listing = copied(dataset, to) / "dataset.json"
+    facts = json.loads(listing.read_text(encoding="utf-8"))
+    listing.write_text(json.dumps(facts | changes), encoding="utf-8")
+    return open_dataset(to)
+
+
 def damage_label(dataset: Path, change: str) -> tuple[str, Dataset]:
     """Spoil the first case's label map and return its id."""
     opened = open_dataset(dataset)
@@ -230,18 +238,14 @@ def test_a_full_disk_stops_training_instead_of_leaving_cases_out(
 
 
 def test_a_window_in_hu_is_refused_for_mr(dataset: Path, recipe: Path, tmp_path: Path) -> None:
-    data = copied(dataset, tmp_path / "data")
-    listing = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
-    (data / "dataset.json").write_text(json.dumps({**listing, "modality": {"0": "MRI"}}), encoding="utf-8")
+    changed = relisted(dataset, tmp_path / "data", modality={"0": "MRI"})
     with pytest.raises(MedsegError, match="window in HU") as caught:
-        train(load_recipe(str(recipe)), open_dataset(data), tmp_path / "run", fold=0, device=CPU)
+        train(load_recipe(str(recipe)), changed, tmp_path / "run", fold=0, device=CPU)
     assert caught.value.code == "E_RECIPE"
 
 
 def test_a_dataset_of_nothing_but_background_is_refused(dataset: Path, recipe: Path, tmp_path: Path) -> None:
-    data = copied(dataset, tmp_path / "data")
-    listing = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
-    (data / "dataset.json").write_text(json.dumps({**listing, "labels": {"0": "background"}}), encoding="utf-8")
+    changed = relisted(dataset, tmp_path / "data", labels={"0": "background"})
     with pytest.raises(MedsegError, match="no label but background") as caught:
-        train(load_recipe(str(recipe)), open_dataset(data), tmp_path / "run", fold=0, device=CPU)
+        train(load_recipe(str(recipe)), changed, tmp_path / "run", fold=0, device=CPU)
     assert caught.value.code == "E_MANIFEST"
