@@ -1,6 +1,7 @@
 """Dataset: a manifest, the folder its files are in, and the folds its cases belong to."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +56,8 @@ class Dataset:
     def image(self, case: Case) -> Source:
         """Return where a case's image lies; a folder is a DICOM series."""
         paths = tuple(self.folder / path for path in case.image)
-        if len(paths) == 1 and paths[0].is_dir():
-            series = find_source(paths[0])
-            return Source(case.case_id, series.paths, series.kind)
+        if len(paths) == 1 and (paths[0].is_dir() or paths[0].suffix == ".zip"):
+            return replace(find_source(paths[0]), case_id=case.case_id)
         return Source(case.case_id, paths)
 
     def label(self, case: Case) -> Path:

@@ -11,13 +11,17 @@ MedsegError
 │   ├── NotAnImageError             E_NOT_AN_IMAGE
 │   ├── UnreadableError             E_UNREADABLE
 │   ├── CorruptFileError            E_CORRUPT
+│   ├── ArchiveError                E_ARCHIVE
 │   └── UnwritableError             E_UNWRITABLE
 ├── ScanError                       a scan that reads, but cannot be used
 │   ├── NoAffineError               E_NO_AFFINE
 │   ├── SingularAffineError         E_SINGULAR_AFFINE
 │   ├── DimensionError              E_DIMENSIONS
 │   ├── NotFiniteError              E_NOT_FINITE
-│   └── SliceSpacingError           E_SLICE_SPACING
+│   ├── MissingSliceError           E_MISSING_SLICE
+│   ├── DoubleSliceError            E_DOUBLE_SLICE
+│   ├── SliceSpacingError           E_SLICE_SPACING
+│   └── NotASeriesError             E_NOT_A_SERIES
 ├── LabelError                      a reference that does not fit
 │   ├── GridMismatchError           E_GRID_MISMATCH
 │   ├── UnknownLabelError           E_UNKNOWN_LABEL
@@ -132,6 +136,12 @@ class CorruptFileError(FileError):
     code = "E_CORRUPT"
 
 
+class ArchiveError(FileError):
+    """A zip is damaged, encrypted, beyond the limits, or holds what a zip of scans never does."""
+
+    code = "E_ARCHIVE"
+
+
 class UnwritableError(FileError):
     """The output cannot be written: no permission, or no space left."""
 
@@ -168,10 +178,28 @@ class NotFiniteError(ScanError):
     code = "E_NOT_FINITE"
 
 
+class MissingSliceError(ScanError):
+    """A DICOM series lacks slices between its first and its last."""
+
+    code = "E_MISSING_SLICE"
+
+
+class DoubleSliceError(ScanError):
+    """A DICOM series holds different slices at one position."""
+
+    code = "E_DOUBLE_SLICE"
+
+
 class SliceSpacingError(ScanError):
-    """A DICOM series lacks slices or spaces them unevenly."""
+    """A DICOM series spaces its slices unevenly."""
 
     code = "E_SLICE_SPACING"
+
+
+class NotASeriesError(ScanError):
+    """DICOM output was asked for, and the scan is no DICOM series that it could refer to."""
+
+    code = "E_NOT_A_SERIES"
 
 
 class LabelError(MedsegError):

@@ -11,7 +11,7 @@ import medseg
 
 PACKAGE = Path(medseg.__file__).parent
 FLOORS = [
-    {"errors"},
+    {"errors", "remarks"},
     {"axes", "labels", "choose", "shipped", "atomic", "device", "progress", "stopwatch"},
     {"volume", "picture", "manifest", "dataset", "prepared_case", "recipe", "run"},
     {"preprocess", "augment", "patches", "models", "baselines", "losses", "restore", "postprocess", "metrics"}

@@ -26,17 +26,18 @@ def prepare(volume: Volume, settings: Preprocess) -> Volume:
         channel is constant).
     """
     geometry = prepared_geometry(volume, settings)
-    array = resample(volume.array, source=volume.geometry, target=geometry)
+    # Straightening slices that lean leaves corners that no slice covers; they get the scan's lowest value, air.
+    array = resample(volume.array, source=volume.geometry, target=geometry, fill=float(volume.array.min(initial=0)))
     return Volume(scale_intensities(array, settings.window_hu), geometry)
 
 
 def prepared_geometry(volume: Volume, settings: Preprocess) -> Geometry:
-    """Return the grid a scan is prepared on: cropped, reoriented, respaced."""
+    """Return the grid a scan is prepared on: cropped, at right angles, reoriented, respaced."""
     geometry = volume.geometry
     if settings.crop == "foreground":
         low = 0.0 if settings.window_hu is None else settings.window_hu[0]
         geometry = geometry.crop(*foreground_box(volume.array, low))
-    geometry = geometry.reorient(settings.orientation)
+    geometry = geometry.upright().reorient(settings.orientation)
     return geometry if settings.spacing_mm is None else geometry.with_spacing(settings.spacing_mm)
 
 

@@ -1,6 +1,7 @@
 """Scans: voxels that never travel without their grid."""
 
-from medseg.volume.find import find_source, find_sources
+from medseg.volume.dicom.series import Series
+from medseg.volume.find import Found, find_label_map, find_source, find_sources, look_through, tell_apart
 from medseg.volume.geometry import Geometry
 from medseg.volume.label_map import LabelMap
 from medseg.volume.read.scan import read_label_map, read_volume
@@ -11,15 +12,20 @@ from medseg.volume.volume import Volume
 from medseg.volume.write import write_image
 
 __all__ = [
+    "Found",
     "Geometry",
     "LabelMap",
+    "Series",
     "Source",
     "Volume",
+    "find_label_map",
     "find_source",
     "find_sources",
+    "look_through",
     "read_label_map",
     "read_volume",
     "resample",
+    "tell_apart",
     "turn",
     "write_image",
 ]

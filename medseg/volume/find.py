@@ -1,38 +1,117 @@
-"""Find the scans in files and folders."""
+"""Find the scans in files, folders and zips."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 
-from medseg.errors import EmptyFolderError, MissingFileError, OptionError
-from medseg.volume.read.dicom import series_files
-from medseg.volume.source import SUFFIXES, Source, is_dicom, stem
+from medseg.errors import ArchiveError, EmptyFolderError, MedsegError, MissingFileError, OptionError, UnreadableError
+from medseg.progress import Notify, Progress, ignore
+from medseg.volume.dicom.group import Sorted, join, sort_files
+from medseg.volume.dicom.series import Series
+from medseg.volume.dicom.stored import StoredFile, is_dicom, is_zip, members, read_start
+from medseg.volume.source import SUFFIXES, Source, duplicate_ids, stem
 
 
-def find_sources(paths: Sequence[Path]) -> list[Source]:
-    """Return every scan at these paths, in the order of their names.
+@dataclass
+class Found:
+    """What a place holds.
 
-    A file is one scan. A folder, searched with all its subfolders, gives one scan per image file (by suffix) and one
-    per DICOM series (by content); other files in it are passed over, and so are hidden ones.
+    Attributes:
+        scans: image files and DICOM series, in the order of their names.
+        annotations: labels in DICOM SEG and RTSTRUCT files.
+        passed_over: DICOM files that are no scan, such as localizers and dose reports, each with its reason.
+        refused: files and folders that may hold scans and cannot be opened, each with its error.
+    """
+
+    scans: list[Source] = field(default_factory=list)
+    annotations: list[Source] = field(default_factory=list)
+    passed_over: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[tuple[Path, MedsegError]] = field(default_factory=list)
+
+    @property
+    def label_maps(self) -> list[Source]:
+        """Every source that labels can be read from: images, and annotations whose case has no image here."""
+        images = [scan for scan in self.scans if scan.kind == "file"]
+        ids = {image.case_id for image in images}
+        return [*images, *(labels for labels in self.annotations if labels.case_id not in ids)]
+
+
+def look_through(path: Path, *, notify: Notify = ignore) -> Found:
+    """Return what is at a path.
+
+    A file is one scan, a zip holds DICOM. A folder, searched with all its subfolders, gives one scan per image file
+    (by suffix) and one per DICOM series (by content, whatever the files are called); hidden files are passed over, and
+    so is everything else.
 
     Raises:
         MissingFileError: a path that does not exist.
-        EmptyFolderError: a folder without any scan.
+        ArchiveError: a zip that cannot be read, or that breaks the limits.
+    """
+    if not path.exists():
+        raise MissingFileError(
+            f"reading {path}", found="there is nothing at this path", remedy="check the path and its spelling"
+        )
+    found = Found()
+    if path.is_file():
+        _sort_file(found, path)
+        return found
+    dicom: list[StoredFile] = []
+    for file in _walk(path, found):
+        try:
+            start = read_start(file)
+            if is_dicom(start):
+                dicom.append(StoredFile(file))
+            elif file.name.lower().endswith((*SUFFIXES, ".zip")):
+                _sort_file(found, file)
+        except OSError as error:
+            found.refused.append((file, unreadable(file, error)))
+        except ArchiveError as error:
+            found.refused.append((file, error))
+        notify(Progress("find", len(found.scans), 0, note=f"{len(dicom)} DICOM files"))
+    _add(found, sort_files(dicom))
+    found.scans.sort(key=lambda source: source.place.parts)
+    return found
+
+
+def _sort_file(found: Found, file: Path) -> None:
+    """Add what a file that was named, or that has a scan's suffix, turns out to be."""
+    start = read_start(file)
+    if is_zip(start):
+        _add(found, sort_files(members(file)), name=stem(file))
+    elif is_dicom(start):
+        _add(found, sort_files([StoredFile(file)]), name=stem(file))
+    else:
+        found.scans.append(Source(stem(file), (file,)))
+
+
+def unreadable(path: Path, error: OSError) -> UnreadableError:
+    """Return the error of a file or folder that the system does not let be read."""
+    return UnreadableError(
+        f"reading {error.filename or path}",
+        found=error.strerror or str(error),
+        remedy="ask for permission to read it, or copy it to where you may",
+    )
+
+
+def find_sources(paths: Iterable[Path]) -> list[Source]:
+    """Return every scan at these paths, in the order of their names, each with a case id of its own where it can have.
+
+    Raises:
+        MissingFileError: a path that does not exist.
+        EmptyFolderError: a folder or zip without any scan.
+        ArchiveError: a zip that cannot be read.
     """
     sources: list[Source] = []
     for path in paths:
-        if not path.exists():
-            raise MissingFileError(
-                f"reading {path}", found="there is nothing at this path", remedy="check the path and its spelling"
-            )
-        found = list(_in_folder(path)) if path.is_dir() else [_file_source(path)]
-        if not found:
-            raise EmptyFolderError(
-                f"looking for scans in {path}",
-                found="no image file and no DICOM series",
-                remedy=f"give a folder that holds {', '.join(SUFFIXES)} files or DICOM series",
-            )
-        sources += found
-    return sources
+        found = look_through(path)
+        if found.refused:
+            raise found.refused[0][1]
+        if not found.scans:
+            raise empty(path, found)
+        sources += found.scans
+    return tell_apart(sources)
 
 
 def find_source(path: Path) -> Source:
@@ -43,7 +122,22 @@ def find_source(path: Path) -> Source:
         EmptyFolderError: the folder holds no scan.
         OptionError: it holds several.
     """
-    sources = find_sources([path])
+    return _only(path, find_sources([path]))
+
+
+def find_label_map(path: Path) -> Source:
+    """Return the one label map at a path: an image file, a DICOM SEG or an RTSTRUCT.
+
+    Raises:
+        MissingFileError, EmptyFolderError, OptionError: as `find_source`.
+    """
+    found = look_through(path)
+    if not found.label_maps:
+        raise empty(path, found)
+    return _only(path, found.label_maps)
+
+
+def _only(path: Path, sources: Sequence[Source]) -> Source:
     if len(sources) == 1:
         return sources[0]
     raise OptionError(
@@ -53,28 +147,72 @@ def find_source(path: Path) -> Source:
     )
 
 
-def _file_source(path: Path) -> Source:
-    if is_dicom(path):
-        return Source(stem(path), (path,), "dicom")
-    return Source(stem(path), (path,))
+def empty(path: Path, found: Found) -> EmptyFolderError:
+    """Return the error for a place that holds no scan, saying what it does hold."""
+    held = [f"{stored}: {reason}" for stored, reason in found.passed_over[:3]]
+    held += [f"{source.paths[0]}: labels in a DICOM file" for source in found.annotations[:3]]
+    others = f" among its DICOM files ({'; '.join(held)})" if held else ""
+    return EmptyFolderError(
+        f"looking for scans in {path}",
+        found=f"no image file and no DICOM series{others}",
+        remedy=f"give a folder that holds {', '.join(SUFFIXES)} files or DICOM series",
+    )
 
 
-def _in_folder(folder: Path) -> Iterator[Source]:
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    others: list[Path] = []
-    for entry in entries:
-        if entry.is_dir():
-            yield from _in_folder(entry)
-        elif entry.name.lower().endswith(SUFFIXES):
-            yield Source(stem(entry), (entry,))
-        else:
-            others.append(entry)
-    if any(is_dicom(path) for path in others):
-        yield from _series(folder)
+def tell_apart(sources: Sequence[Source]) -> list[Source]:
+    """Return the sources with case ids that differ: where two are called the same, the folders above go in front.
+
+    Exports call every series folder alike: `anna/DICOM` and `bert/DICOM` become `anna_DICOM` and `bert_DICOM`. Sources
+    that no folder tells apart keep their id.
+    """
+    sources = list(sources)
+    for depth in range(1, 1 + max((len(source.place.parts) for source in sources), default=0)):
+        repeated = duplicate_ids([source.case_id for source in sources])
+        if not repeated:
+            break
+        named = [
+            replace(source, case_id=f"{above}_{source.case_id}")
+            if source.case_id in repeated and (above := _above(source, depth))
+            else source
+            for source in sources
+        ]
+        if len({source.case_id for source in named}) == len({source.case_id for source in sources}):
+            continue
+        sources = named
+    return sources
 
 
-def _series(folder: Path) -> Iterator[Source]:
-    series = series_files(folder)
-    name = folder.resolve().name
-    for number, files in enumerate(series, start=1):
-        yield Source(name if len(series) == 1 else f"{name}_{number}", tuple(files), "dicom")
+def _above(source: Source, depth: int) -> str:
+    """Return the name of the folder `depth` levels above what a case is called after."""
+    parts = source.place.resolve().parts[:-1]
+    return parts[-depth].strip("/\\") if depth < len(parts) else ""
+
+
+def _walk(folder: Path, found: Found) -> Iterable[Path]:
+    """Yield every file below a folder but hidden ones, in the order of their names."""
+
+    def refuse(error: OSError) -> None:
+        place = Path(error.filename or folder)
+        found.refused.append((place, unreadable(place, error)))
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _add(found: Found, content: Sorted, *, name: str = "") -> None:
+    """Add what DICOM files turned out to be; `name` is the case's, or empty to call each after its folder."""
+
+    def home(series: Series) -> str:
+        return name or os.path.commonpath({str(file.folder.resolve()) for file in series.files})
+
+    for place, group in groupby(sorted(join(content.series), key=home), key=home):
+        stacks = list(group)
+        base = Path(place).name
+        for number, series in enumerate(stacks, start=1):
+            found.scans.append(Source.of_series(base if len(stacks) == 1 else f"{base}_{number}", series))
+    for header in content.annotations:
+        if not header.file.member:
+            path, segmentation = header.file.path, header.kind == "segmentation"
+            found.annotations.append(Source(stem(path), (path,), "segmentation" if segmentation else "structures"))
+    found.passed_over += [(str(header.file), header.reason) for header in content.passed_over]

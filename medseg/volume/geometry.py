@@ -19,6 +19,10 @@ from medseg.errors import OptionError, SingularAffineError
 # Two grids count as one when no corner is further off than this: below any voxel in use, above float32 rounding in
 # headers.
 TOLERANCE_MM = 0.1
+# Axes this far from right angles lean; headers that are rounded to 6 digits stay a thousand times below.
+LEANING_DEGREES = 0.1
+# DICOM and ITK speak LPS: left and posterior are positive.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +64,18 @@ class Geometry:
     def orientation(self) -> str:
         """Where each array axis points to, by its nearest world axis, such as "RAS" or "SAR"."""
         return "".join(nib.aff2axcodes(self.affine))
+
+    @property
+    def skew_degrees(self) -> float:
+        """How far two of the axes are from a right angle at most, in degrees."""
+        directions = self.affine[:3, :3] / self.spacing_mm
+        cosines = np.abs((directions.T @ directions)[np.triu_indices(3, 1)]).clip(0, 1)
+        return float(np.degrees(np.arcsin(cosines)).max())
+
+    @property
+    def leans(self) -> bool:
+        """Whether the axes are not at right angles, as those of a tilted gantry's slices are not."""
+        return self.skew_degrees > LEANING_DEGREES
 
     @property
     def voxel_ml(self) -> float:
@@ -132,6 +148,29 @@ class Geometry:
         for old, (new, sign) in enumerate(moves):
             order[int(new)], signs[int(new)] = old, int(sign)
         return order, signs
+
+    def upright(self) -> "Geometry":
+        """Return a grid at right angles that covers this one; this one where it does not lean.
+
+        The finest axis keeps its direction, the second is made perpendicular to it within their plane, the third to
+        both (Gram–Schmidt). Slices of a tilted gantry so keep their planes, and are shifted along them.
+        """
+        if not self.leans:
+            return self
+        directions = np.zeros((3, 3))
+        spacing_mm = np.zeros(3)
+        for axis in np.argsort(self.spacing_mm, kind="stable"):
+            column = self.affine[:3, axis]
+            column = column - directions @ (directions.T @ column)
+            spacing_mm[axis] = np.linalg.norm(column)
+            directions[:, axis] = column / spacing_mm[axis]
+        corners = self.corners_world() @ directions / spacing_mm
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        i, j, k = (int(np.ceil(extent - 1e-6)) + 1 for extent in high - low)
+        affine = np.eye(4)
+        affine[:3, :3] = directions * spacing_mm
+        affine[:3, 3] = affine[:3, :3] @ low
+        return Geometry((i, j, k), affine)
 
     def with_spacing(self, spacing_mm: Sequence[float]) -> "Geometry":
         """Return a grid over the same box with voxels of another size; the first voxel's centre stays where it is.

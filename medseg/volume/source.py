@@ -1,37 +1,66 @@
 """Source: where a case's voxels come from on disk."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from medseg.volume.dicom.series import Series
+from medseg.volume.dicom.stored import contents
+
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+# What medseg calls its own DICOM outputs; the case id stands before it.
+ANNOTATION_SUFFIXES = (".seg.dcm", ".rtstruct.dcm")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One scan on disk.
+    """One scan, or one label map, on disk.
 
     Attributes:
         case_id: the name its results carry: the file's without its suffix, or the series folder's.
-        paths: the file; several are the channels of one scan, or the slices of one DICOM series.
-        kind: "file" or "dicom".
+        paths: the file; several are the channels of one scan, or the files of a DICOM series (the zip that holds them).
+        kind: "file"; "dicom", a series; "segmentation" or "structures", labels in a DICOM SEG or RTSTRUCT.
+        series: the DICOM series.
     """
 
     case_id: str
     paths: tuple[Path, ...]
-    kind: Literal["file", "dicom"] = "file"
+    kind: Literal["file", "dicom", "segmentation", "structures"] = "file"
+    series: Series | None = None
+
+    @classmethod
+    def of_series(cls, case_id: str, series: Series) -> "Source":
+        """Return the source of a DICOM series."""
+        return cls(case_id, tuple(dict.fromkeys(file.path for file in series.files)), "dicom", series)
 
     @property
     def place(self) -> Path:
-        """The path to name in messages: the file, or the folder of a series."""
-        return self.paths[0].parent if self.kind == "dicom" else self.paths[0]
+        """The path to name in messages: the file, or the folder or zip of a series."""
+        if self.series is None:
+            return self.paths[0]
+        first = self.series.files[0]
+        return first.path if first.member else first.folder
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the content of its files, in their order, in hexadecimal."""
+        digest = hashlib.sha256()
+        if self.series is not None:
+            for _, data in contents(self.series.files):
+                digest.update(data)
+            return digest.hexdigest()
+        for path in self.paths:
+            with path.open("rb") as file:
+                while block := file.read(2**20):
+                    digest.update(block)
+        return digest.hexdigest()
 
 
 def stem(path: Path) -> str:
     """Return a file's name without its image suffix: 'spleen_8.nii.gz' → 'spleen_8'."""
-    for suffix in SUFFIXES:
+    for suffix in (*SUFFIXES, *ANNOTATION_SUFFIXES):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
     return path.stem
@@ -40,12 +69,3 @@ def stem(path: Path) -> str:
 def duplicate_ids(case_ids: Sequence[str]) -> set[str]:
     """Return the case ids that occur more than once."""
     return {case_id for case_id, count in Counter(case_ids).items() if count > 1}
-
-
-def is_dicom(path: Path) -> bool:
-    """Say whether a file has DICOM's mark, "DICM" after 128 bytes (PS3.10, section 7.1)."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import DimensionError, NotFiniteError
+from medseg.remarks import Remark
 from medseg.volume.geometry import Geometry
 
 
@@ -17,10 +18,12 @@ class Volume:
     Attributes:
         array: intensities, shape (C, I, J, K), one channel for CT. Integers as they were stored, or float32.
         geometry: the grid; its shape is (I, J, K).
+        remarks: what its reader noticed that is worth knowing, although the scan can be used.
     """
 
     array: NDArray[Any]
     geometry: Geometry
+    remarks: tuple[Remark, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4 or self.array.shape[1:] != self.geometry.shape:

@@ -1,123 +1,112 @@
-"""Read a DICOM series: the slices of one acquisition, in a folder of its own or beside others."""
+"""Read a DICOM series: its slices, decoded by GDCM, at the places their headers give them."""
 
-from collections.abc import Iterator, Sequence
+import os
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydicom
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from medseg.errors import CorruptFileError, NoAffineError, SliceSpacingError
-from medseg.volume.geometry import Geometry
-from medseg.volume.read.itk import LPS_TO_RAS, volume_of
-from medseg.volume.source import is_dicom
+from medseg.errors import CorruptFileError
+from medseg.volume.dicom.series import Layout, Series
+from medseg.volume.dicom.slices import Slice
+from medseg.volume.dicom.stored import StoredFile, on_disk
 from medseg.volume.volume import Volume
 
-# How far the step from one slice to the next may differ from the others; scanners round positions to about 0.01 mm.
-UNEVEN_TOLERANCE_MM = 0.1
-POSITION_KEY = "0020|0032"  # Image Position (Patient): the centre of the first voxel, LPS
+# Decoding a compressed slice takes 10 to 20 ms, and GDCM runs beside other threads.
+MOST_DECODERS = 8
+FRAME_RESCALING = "PixelValueTransformationSequence"
 
 
-def series_files(folder: Path) -> list[list[Path]]:
-    """Return the files of each series in a folder, slices in order along the slice normal.
+def read_series(series: Series, *, allow_gaps: bool = False) -> Volume:
+    """Read the slices of a series into a volume; rescale slope and intercept are applied to each slice by its own.
 
-    GDCM passes over slices that it cannot parse. They are put at the end of every series, so that reading it fails
-    instead of giving a scan with a slice less.
-    """
-    marked = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and is_dicom(file))
-    reader = sitk.ImageSeriesReader()
-    try:
-        with _quiet():
-            uids = reader.GetGDCMSeriesIDs(str(folder))
-            series = [[Path(name) for name in reader.GetGDCMSeriesFileNames(str(folder), uid)] for uid in sorted(uids)]
-    except RuntimeError:
-        return [marked]
-    listed = {file.name for files in series for file in files}
-    kinds = {_sop_class(files[0]) for files in series} | {None}
-    damaged = [file for file in marked if file.name not in listed and _sop_class(file) in kinds]
-    return [files + damaged for files in series]
+    The step from slice to slice comes from their positions, so that a tilted gantry's leaning grid is kept.
 
-
-def _sop_class(path: Path) -> bytes | None:
-    """Return a file's Media Storage SOP Class UID (PS3.10, section 7.1), or None when it ends before that."""
-    with path.open("rb") as file:
-        _, _, rest = file.read(1024).partition(b"\x02\x00\x02\x00UI")
-    size = int.from_bytes(rest[:2], "little")
-    return rest[2 : 2 + size] if len(rest) >= 2 + size > 2 else None
-
-
-def read_series(files: Sequence[Path]) -> Volume:
-    """Read the slices of one series into a volume; rescale slope and intercept are applied.
-
-    The step from slice to slice comes from their positions, so that a tilted gantry's sheared grid is kept.
+    Args:
+        series: from `sort_files`.
+        allow_gaps: fill missing slices between their neighbours, instead of failing.
 
     Raises:
-        CorruptFileError: a slice cannot be decoded, or slices differ in size.
-        NoAffineError: a slice does not say where it lies.
-        SliceSpacingError: slices are missing or unevenly spaced.
+        CorruptFileError: a slice cannot be decoded.
+        NoAffineError, MissingSliceError, DoubleSliceError, SliceSpacingError: from `Series.layout`.
     """
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(file) for file in files])
-    reader.MetaDataDictionaryArrayUpdateOn()
-    folder = files[0].parent
+    layout = series.layout(allow_gaps=allow_gaps)
+    decoded = _decode(series)
+    planes = [_plane(slice_, decoded[slice_.file]) for slice_ in series.slices]
+    stack = np.empty((layout.geometry.shape[2], *series.slices[0].shape), np.result_type(*planes))
+    for k, plane in zip(layout.planes, planes, strict=True):
+        stack[k] = plane
+    _fill_gaps(stack, layout)
+    array = stack.astype(np.float32) if stack.dtype == np.float64 else stack
+    return Volume(array.transpose(2, 1, 0)[None], layout.geometry, layout.remarks)
+
+
+def _decode(series: Series) -> dict[StoredFile, NDArray[Any]]:
+    """Return the stored planes of each file, shape (frames, rows, columns)."""
+    frames = {slice_.file: slice_.frame is not None for slice_ in series.slices}
+    with _quiet(), on_disk(list(frames)) as paths, ThreadPoolExecutor(min(MOST_DECODERS, os.cpu_count() or 1)) as pool:
+        arrays = pool.map(_decode_file, frames, paths, frames.values(), [series.slices[0].shape] * len(frames))
+        return dict(zip(frames, arrays, strict=True))
+
+
+def _decode_file(file: StoredFile, path: Path, multi_frame: bool, shape: tuple[int, int]) -> NDArray[Any]:
     try:
-        with _quiet():
-            image = reader.Execute()
-    except RuntimeError as error:
+        array = _stored_frames(path) if multi_frame else sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        return np.asarray(array).reshape(-1, *shape)
+    except (RuntimeError, ValueError, EOFError) as error:
         raise CorruptFileError(
-            f"reading the DICOM series in {folder}",
-            found=_complaint(files),
+            f"reading the slice {file}",
+            found=f"its slice {file.name} is damaged ({_reason(error)})",
             remedy="export the series again from its archive",
         ) from error
-    volume = volume_of(image)
-    if len(files) == 1:
-        return volume
-    affine = np.array(volume.geometry.affine)
-    affine[:3, 2] = LPS_TO_RAS[:3, :3] @ _slice_step(_positions(reader, files), folder)
-    return Volume(volume.array, Geometry(volume.geometry.shape, affine))
 
 
-def _complaint(files: Sequence[Path]) -> str:
-    """Return why a series cannot be read, naming the first slice to blame; ITK's message names none."""
-    for file in files:
-        try:
-            sitk.ReadImage(str(file))
-        except RuntimeError:
-            return f"its slice {file.name} is damaged"
-    return "its slices differ in size"
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rpartition("): ")[2][:120] if lines else type(error).__name__
 
 
-def _positions(reader: sitk.ImageSeriesReader, files: Sequence[Path]) -> NDArray[np.float64]:
-    """Return where each slice's first voxel lies, LPS, shape (slices, 3)."""
-    positions = np.empty((len(files), 3))
-    for number, file in enumerate(files):
-        text = reader.GetMetaData(number, POSITION_KEY) if reader.HasMetaDataKey(number, POSITION_KEY) else ""
-        try:
-            positions[number] = [float(part) for part in text.split("\\")]
-        except ValueError as error:
-            raise NoAffineError(
-                f"placing {file} in the patient",
-                found=f"its Image Position (Patient) is {text!r} instead of three numbers",
-                remedy="remove it from the series, or export the series again from its archive",
-            ) from error
-    return positions
+def _stored_frames(path: Path) -> NDArray[Any]:
+    """Return the voxels of a multi-frame file as they are stored.
+
+    GDCM applies the first frame's slope and intercept to all of them, so it is given a copy that has none.
+    """
+    dataset = pydicom.dcmread(path)
+    for group in (*dataset.get("SharedFunctionalGroupsSequence", ()), *dataset.PerFrameFunctionalGroupsSequence):
+        if FRAME_RESCALING in group:
+            delattr(group, FRAME_RESCALING)
+    with tempfile.TemporaryDirectory(prefix="medseg-") as folder:
+        copy = Path(folder, "frames.dcm")
+        dataset.save_as(copy)
+        return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(copy))))
 
 
-def _slice_step(positions: NDArray[np.float64], folder: Path) -> NDArray[np.float64]:
-    """Return the step from one slice to the next in mm, LPS, or raise SliceSpacingError where it changes."""
-    steps = np.diff(positions, axis=0)
-    usual = np.median(steps, axis=0)
-    worst = int(np.linalg.norm(steps - usual, axis=1).argmax())
-    if np.linalg.norm(steps[worst] - usual) > UNEVEN_TOLERANCE_MM:
-        gap_mm, usual_mm = np.linalg.norm(steps[worst]), np.linalg.norm(usual)
-        raise SliceSpacingError(
-            f"reading the DICOM series in {folder}",
-            found=f"slices {worst + 1} and {worst + 2} lie {gap_mm:.2f} mm apart where {usual_mm:.2f} mm is usual: "
-            "slices are missing, doubled or uneven",
-            remedy="export the complete series again from its archive",
-        )
-    return np.asarray(steps.mean(axis=0))
+def _plane(slice_: Slice, frames: NDArray[Any]) -> NDArray[Any]:
+    """Return one slice's values, shape (rows, columns)."""
+    if slice_.frame is None or slice_.rescale is None:
+        return np.asarray(frames[0])
+    plane = frames[slice_.frame]
+    slope, intercept = slice_.rescale
+    if slope == 1 and intercept == int(intercept):
+        return np.asarray(plane.astype(np.int32) + int(intercept)) if intercept else np.asarray(plane)
+    return np.asarray(plane * np.float64(slope) + intercept)
+
+
+def _fill_gaps(stack: NDArray[Any], layout: Layout) -> None:
+    """Fill the planes that no slice has, linearly between their neighbours."""
+    for low, high in pairwise(layout.planes):
+        for k in range(low + 1, high):
+            share = (k - low) / (high - low)
+            between = stack[low] * (1 - share) + stack[high] * share
+            stack[k] = np.rint(between) if stack.dtype.kind in "iu" else between
 
 
 @contextmanager

@@ -7,13 +7,12 @@ import SimpleITK as sitk
 from isal import igzip, isal_zlib
 
 from medseg.errors import CorruptFileError, DimensionError, NoAffineError
-from medseg.volume.geometry import Geometry
+from medseg.volume.geometry import LPS_TO_RAS, Geometry
 from medseg.volume.volume import Volume
 
 # What a header needs to place its voxels; MetaImage has several names for one thing.
 NRRD_PLACE = (("space",), ("space directions",))
 META_PLACE = (("transformmatrix", "rotation", "orientation"), ("offset", "origin", "position"))
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_itk(path: Path) -> Volume:

@@ -11,9 +11,8 @@ from medseg.errors import (
     GridMismatchError,
     MedsegError,
     MissingFileError,
-    UnreadableError,
 )
-from medseg.volume.find import find_source
+from medseg.volume.find import find_source, unreadable
 from medseg.volume.label_map import LabelMap
 from medseg.volume.read.dicom import read_series
 from medseg.volume.read.itk import read_itk
@@ -22,13 +21,14 @@ from medseg.volume.source import Source
 from medseg.volume.volume import Volume
 
 
-def read_volume(source: Source | Path, *, channels: int | None = 1) -> Volume:
+def read_volume(source: Source | Path, *, channels: int | None = 1, allow_gaps: bool = False) -> Volume:
     """Read a scan.
 
     Args:
         source: a file (NIfTI, NRRD, MHA/MHD, told apart by content), a DICOM series, or several files that are
             channels.
         channels: how many channels are wanted, None for any number. Several come as a 4D file or as several files.
+        allow_gaps: fill missing slices of a DICOM series between their neighbours, instead of failing.
 
     Returns:
         The voxels as they were stored, with slope and intercept applied.
@@ -36,12 +36,12 @@ def read_volume(source: Source | Path, *, channels: int | None = 1) -> Volume:
     Raises:
         FileError: missing, damaged or no image (`errors.py` lists the codes).
         DimensionError: another number of channels than wanted.
-        NoAffineError, SingularAffineError, NotFiniteError, SliceSpacingError: a scan that cannot be used as it is.
+        ScanError: a scan that cannot be used as it is.
     """
     if isinstance(source, Path):
         source = find_source(source)
     try:
-        volume = _open(source)
+        volume = _open(source, allow_gaps)
         if channels is not None and volume.channels != channels:
             raise DimensionError(
                 "counting channels",
@@ -71,21 +71,15 @@ def _naming(error: MedsegError, place: Path) -> MedsegError:
     return type(error)(f"{place}: {error.asked}", found=error.found, remedy=error.remedy)
 
 
-def _open(source: Source) -> Volume:
+def _open(source: Source, allow_gaps: bool) -> Volume:
     """Read a scan, or say why the system does not let it be read."""
     try:
-        return _read(source)
+        return read_series(source.series, allow_gaps=allow_gaps) if source.series else _read_files(source)
     except OSError as error:
-        raise UnreadableError(
-            f"reading {error.filename or source.place}",
-            found=error.strerror or str(error),
-            remedy="ask for permission to read it, or copy it to where you may",
-        ) from error
+        raise unreadable(source.place, error) from error
 
 
-def _read(source: Source) -> Volume:
-    if source.kind == "dicom":
-        return read_series(source.paths)
+def _read_files(source: Source) -> Volume:
     volumes = [_read_file(path) for path in source.paths]
     first = volumes[0]
     for path, volume in zip(source.paths, volumes, strict=True):

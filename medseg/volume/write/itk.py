@@ -7,8 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from medseg.volume.geometry import Geometry
-from medseg.volume.read.itk import LPS_TO_RAS
+from medseg.volume.geometry import LPS_TO_RAS, Geometry
 
 
 def save_itk(array: NDArray[Any], geometry: Geometry, path: Path) -> None:

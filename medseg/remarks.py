@@ -1,0 +1,34 @@
+"""Remarks: what is worth knowing about a scan although it can be used, each idea once, with a code to look up."""
+
+from dataclasses import dataclass
+
+# Code → what it means. Errors stop a case and stand in `errors.py`; a remark only stands beside its result.
+REMARKS: dict[str, str] = {
+    "W_TILTED": "the slices lean on each other (a tilted gantry, or axes that are not at right angles)",
+    "W_SLICES_FILLED": "missing slices were filled from their neighbours, because --allow-gaps was given",
+    "W_SAME_SLICE_TWICE": "a slice is there twice with the same content; one copy is used",
+    "W_SERIES_SPLIT": "one series holds several stacks of slices; each is a case of its own",
+    "W_NOT_HU": "the intensities are not Hounsfield units, which the model expects of a CT",
+    "W_FORMS_DISAGREE": "the header's sform and qform place the voxels differently; the sform counts",
+    "W_NO_SERIES": "a DICOM output was left out, because the scan is no DICOM series",
+}
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One thing worth knowing about a case.
+
+    Attributes:
+        code: a key of REMARKS.
+        message: what was found, with its numbers, and what to do if it is unwanted.
+    """
+
+    code: str
+    message: str
+
+    def __post_init__(self) -> None:
+        assert self.code in REMARKS, self.code
+
+    def as_json(self) -> dict[str, str]:
+        """Return code and message, as they stand in results.jsonl."""
+        return {"code": self.code, "message": self.message}

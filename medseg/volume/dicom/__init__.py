@@ -1,0 +1,1 @@
+"""DICOM: the files of a folder or zip, the slices in them, and the series that slices make up."""
