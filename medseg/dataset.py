@@ -54,9 +54,9 @@ class Dataset:
         return self.manifest.training
 
     def image(self, case: Case) -> Source:
-        """Return where a case's image lies; a folder is a DICOM series."""
+        """Return where a case's image lies: one file per channel, or a DICOM series (a folder, a file or a zip)."""
         paths = tuple(self.folder / path for path in case.image)
-        if len(paths) == 1 and (paths[0].is_dir() or paths[0].suffix == ".zip"):
+        if len(paths) == 1 and paths[0].exists():
             return replace(find_source(paths[0]), case_id=case.case_id)
         return Source(case.case_id, paths)
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from medseg.errors import ArchiveError, EmptyFolderError, MedsegError, MissingFileError, OptionError, UnreadableError
-from medseg.progress import Notify, Progress, ignore
+from medseg.progress import Notify, ignore
 from medseg.volume.dicom.group import Sorted, join, sort_files
 from medseg.volume.dicom.series import Series
 from medseg.volume.dicom.stored import StoredFile, is_dicom, is_zip, members, read_start
@@ -69,8 +69,7 @@ def look_through(path: Path, *, notify: Notify = ignore) -> Found:
             found.refused.append((file, unreadable(file, error)))
         except ArchiveError as error:
             found.refused.append((file, error))
-        notify(Progress("find", len(found.scans), 0, note=f"{len(dicom)} DICOM files"))
-    _add(found, sort_files(dicom))
+    _add(found, sort_files(dicom, notify=notify))
     found.scans.sort(key=lambda source: source.place.parts)
     return found
 
@@ -204,7 +203,8 @@ def _add(found: Found, content: Sorted, *, name: str = "") -> None:
     """Add what DICOM files turned out to be; `name` is the case's, or empty to call each after its folder."""
 
     def home(series: Series) -> str:
-        return name or os.path.commonpath({str(file.folder.resolve()) for file in series.files})
+        folders = {file.folder for file in series.files}
+        return name or os.path.commonpath([folder.resolve() for folder in folders])
 
     for place, group in groupby(sorted(join(content.series), key=home), key=home):
         stacks = list(group)

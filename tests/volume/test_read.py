@@ -252,9 +252,10 @@ def test_a_tilted_gantry_gives_a_sheared_grid(tmp_path):
     affine = np.array(upright.affine)
     affine[:3, 2] += 0.4 * affine[:3, 1]
     scan = house_volume(geometry=Geometry(upright.shape, affine))
-    files = save_dicom_series(tmp_path / "ct", scan)
-    volume = read_volume(Source("ct", tuple(files), "dicom"))
+    save_dicom_series(tmp_path / "ct", scan)
+    volume = read_volume(tmp_path / "ct")
     expect(volume, scan)
+    assert [remark.code for remark in volume.remarks] == ["W_TILTED"]
 
 
 def test_one_slice_lies_where_its_series_has_it(tmp_path):

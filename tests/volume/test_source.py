@@ -9,7 +9,7 @@ from phantoms import SERIES_UID, house_geometry, house_volume, save_dicom_series
 
 from medseg.errors import EmptyFolderError, MissingFileError, OptionError
 from medseg.volume import Source, find_source, find_sources, read_volume
-from medseg.volume.source import duplicate_ids, is_dicom, stem
+from medseg.volume.source import duplicate_ids, stem
 
 SCAN = house_volume(geometry=house_geometry(shape=(5, 4, 3)))
 
@@ -23,6 +23,12 @@ def found(*paths: Path) -> list[tuple[str, str, int]]:
     return [(source.case_id, source.kind, len(source.paths)) for source in find_sources(paths)]
 
 
+def slices(source: Source) -> list[Path]:
+    """Return the files of a series in the order of its slices."""
+    assert source.series
+    return [file.path for file in source.series.files]
+
+
 @pytest.mark.parametrize(
     ("name", "case_id"),
     [
@@ -33,6 +39,8 @@ def found(*paths: Path) -> list[tuple[str, str, int]]:
         ("scan.mha", "scan"),
         ("scan.mhd", "scan"),
         ("slice.dcm", "slice"),
+        ("spleen_8.seg.dcm", "spleen_8"),
+        ("spleen_8.rtstruct.dcm", "spleen_8"),
     ],
 )
 def test_a_case_is_called_after_its_file(name, case_id):
@@ -48,7 +56,7 @@ def test_a_file_is_one_scan(tmp_path):
 def test_a_series_folder_is_one_scan_called_after_the_folder(tmp_path):
     files = save_dicom_series(tmp_path / "patient 7", SCAN)
     source = find_source(tmp_path / "patient 7")
-    assert source == Source("patient 7", tuple(files), "dicom")
+    assert (source.case_id, source.kind, slices(source)) == ("patient 7", "dicom", files)
     assert source.place == tmp_path / "patient 7"
 
 
@@ -65,7 +73,8 @@ def test_slices_need_no_suffix(tmp_path):
 
 def test_one_slice_is_a_scan_of_its_own(tmp_path):
     files = save_dicom_series(tmp_path / "ct", SCAN)
-    assert find_sources([files[1]]) == [Source("001", (files[1],), "dicom")]
+    (source,) = find_sources([files[1]])
+    assert (source.case_id, source.kind, slices(source)) == ("001", "dicom", [files[1]])
 
 
 def test_a_folder_is_searched_to_its_depths_in_the_order_of_names(tmp_path):
@@ -97,16 +106,7 @@ def test_junk_beside_the_slices_is_passed_over(tmp_path):
     (tmp_path / "ct" / "VERSION").write_bytes(bytes(200))
     (tmp_path / "ct" / "empty.dcm").touch()
     shutil.copy(files[0], tmp_path / "ct" / ".000.dcm")
-    assert find_source(tmp_path / "ct").paths == tuple(files)
-
-
-def test_a_dicom_file_that_is_no_image_is_passed_over(tmp_path):
-    files = save_dicom_series(tmp_path / "ct", SCAN)
-    structures = b"1.2.840.10008.5.1.4.1.1.481.3\0"
-    element = b"\x02\x00\x02\x00UI" + len(structures).to_bytes(2, "little") + structures
-    (tmp_path / "ct" / "rtstruct.dcm").write_bytes(bytes(128) + b"DICM" + element)
-    assert is_dicom(tmp_path / "ct" / "rtstruct.dcm")
-    assert find_source(tmp_path / "ct").paths == tuple(files)
+    assert slices(find_source(tmp_path / "ct")) == files
 
 
 def test_two_series_in_one_folder_are_two_scans(tmp_path):
@@ -149,15 +149,6 @@ def test_a_folder_without_scans_is_empty(tmp_path, content):
     assert caught.value.code == "E_EMPTY_FOLDER"
     assert str(tmp_path) in caught.value.asked
     assert ".nii.gz" in caught.value.remedy
-
-
-def test_dicom_is_known_by_its_mark(tmp_path):
-    (tmp_path / "a").write_bytes(bytes(128) + b"DICM" + bytes(10))
-    (tmp_path / "b").write_bytes(bytes(127) + b"DICM" + bytes(10))
-    (tmp_path / "c").write_bytes(b"DICM")
-    assert [is_dicom(tmp_path / name) for name in "abc"] == [True, False, False]
-    assert not is_dicom(tmp_path)
-    assert not is_dicom(tmp_path / "nothing")
 
 
 def test_cases_of_one_name_are_found():

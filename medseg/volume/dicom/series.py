@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class Series:
     faults: tuple[Header, ...] = ()
     remarks: tuple[Remark, ...] = ()
 
-    @property
+    @cached_property
     def files(self) -> tuple[StoredFile, ...]:
         """The files, in the order of the slices; each once, and the faulty ones last."""
         return tuple(dict.fromkeys([*(s.file for s in self.slices), *(h.file for h in self.faults)]))
@@ -114,10 +115,10 @@ class Series:
     def _gaps(self, positions: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return how many slice spacings lie between each slice and the next: 1, or more where slices are missing."""
         steps = np.diff(positions, axis=0)
-        usual = np.median(steps, axis=0)
+        lengths = np.linalg.norm(steps, axis=1)
+        usual = steps[np.argsort(lengths)[(len(lengths) - 1) // 2]]
         usual_mm = float(np.linalg.norm(usual))
         tolerance = min(UNEVEN_TOLERANCE_MM, UNEVEN_TOLERANCE_SHARE * usual_mm)
-        lengths = np.linalg.norm(steps, axis=1)
         doubled = np.flatnonzero(lengths <= tolerance)
         if len(doubled):
             pair = [self.slices[int(doubled[0]) + n] for n in (0, 1)]

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,19 @@ def read_headers(files: Iterable[StoredFile]) -> Iterator[Header]:
             yield _read_header(file, source)
 
 
+def stored_voxels(file: StoredFile) -> bytes:
+    """Return what a file's voxels are made from: its pixel data as stored, and how they are rescaled.
+
+    Empty where they cannot be read; decoding the slice will then say why.
+    """
+    try:
+        _, data = next(contents([file]))
+        dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+        return f"{dataset.get('RescaleSlope')} {dataset.get('RescaleIntercept')} ".encode() + dataset.PixelData
+    except Exception:  # as in _read_header
+        return b""
+
+
 def _openable(files: Sequence[StoredFile]) -> Iterator[tuple[StoredFile, Any]]:
     """Yield each file with what pydicom can read it from."""
     for file in files:
@@ -174,7 +188,10 @@ def _header_of(file: StoredFile, dataset: pydicom.Dataset) -> Header:
             return Header(file, "damaged", series, reason="its header ends before it tells the image's size")
         return Header(file, "other", series, reason=f"{sop_class.name}, which is no image of a scan")
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
-        return Header(file, "other", series, reason=f"{sop_class.name} in colour")
+        return Header(file, "damaged" if scan else "other", series, reason=f"{sop_class.name} in colour")
+    if int(dataset.get("NumberOfFrames") or 1) > 1 and not dataset.get("PerFrameFunctionalGroupsSequence"):
+        reason = f"{sop_class.name} of several frames that do not say where they lie"
+        return Header(file, "unplaced" if scan else "other", series, reason=reason)
     slices = tuple(_slices(file, dataset, sop_class))
     if slices:
         return Header(file, "slices", series, slices)
@@ -207,12 +224,12 @@ def _slices(file: StoredFile, dataset: pydicom.Dataset, sop_class: UID) -> Itera
             Slice(
                 file=file,
                 frame=number,
-                sop_class=str(sop_class),
+                sop_class=intern(str(sop_class)),
                 sop_instance=str(dataset.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or ""),
-                study=str(dataset.get("StudyInstanceUID") or ""),
-                series=str(dataset.get("SeriesInstanceUID") or ""),
+                study=intern(str(dataset.get("StudyInstanceUID") or "")),
+                series=intern(str(dataset.get("SeriesInstanceUID") or "")),
                 series_number=_whole(dataset.get("SeriesNumber")),
-                frame_of_reference=str(dataset.get("FrameOfReferenceUID") or ""),
+                frame_of_reference=intern(str(dataset.get("FrameOfReferenceUID") or "")),
                 modality=str(dataset.get("Modality") or ""),
                 shape=(int(dataset.Rows), int(dataset.Columns)),
                 spacing_mm=(float(spacing[0]), float(spacing[1])),
