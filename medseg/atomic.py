@@ -35,6 +35,30 @@ def whole(path: Path) -> Iterator[Path]:
         _discard(temporary)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other threads and processes that ask for the same lock waiting until the block ends.
+
+    The lock is a hidden empty file beside `path`, which stays: `path` itself may be replaced meanwhile. A process that
+    dies lets go of it. Where the system has no such locks (Windows), nobody waits.
+
+    Raises:
+        UnwritableError: no permission, no space, or no such place.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    try:
+        file = path.with_name(f".{path.name}.lock").open("ab")
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def unwritable(path: Path, error: OSError) -> UnwritableError:
     """Return the error for a place that the system would not let us write to."""
     found = error.strerror or str(error)

@@ -61,7 +61,7 @@ class Dataset:
         return Source(case.case_id, paths)
 
     def label(self, case: Case) -> Path:
-        """Return where a case's reference lies."""
+        """Return where a case's reference lies: an image file, a DICOM SEG or an RTSTRUCT."""
         if case.label is None:
             raise ManifestError(
                 f"case {case.case_id}", found="the manifest names no label map for it", remedy="add its label"
@@ -110,29 +110,36 @@ def assign_folds(cases: tuple[Case, ...]) -> dict[str, int]:
     Raises:
         PatientInTwoFoldsError: the manifest puts one patient into two folds.
     """
-    named = {case.case_id: case.fold for case in cases if case.fold is not None}
-    if named and len(named) < len(cases):
+    folds = {case.case_id: case.fold for case in cases if case.fold is not None}
+    if folds and len(folds) < len(cases):
         lacking = next(case.case_id for case in cases if case.fold is None)
         raise ManifestError(
             "reading the folds", found=f"case {lacking} has none, others have", remedy="give every case a fold, or none"
         )
-    by_patient: dict[str, int] = {}
-    if not named:
-        patients = sorted({case.patient_id for case in cases})
-        shuffled = np.random.RandomState(FOLD_SEED).permutation(len(patients))
-        parts = np.array_split(shuffled, min(FOLDS, max(1, len(patients))))
-        by_patient = {patients[index]: fold for fold, part in enumerate(parts) for index in part}
-        return {case.case_id: by_patient[case.patient_id] for case in cases}
+    if folds:
+        _check_patients(cases, folds)
+        return folds
+    patients = sorted({case.patient_id for case in cases})
+    shuffled = np.random.RandomState(FOLD_SEED).permutation(len(patients))
+    parts = np.array_split(shuffled, min(FOLDS, max(1, len(patients))))
+    by_patient = {patients[index]: fold for fold, part in enumerate(parts) for index in part}
+    return {case.case_id: by_patient[case.patient_id] for case in cases}
+
+
+def _check_patients(cases: tuple[Case, ...], folds: dict[str, int]) -> None:
+    """Raise PatientInTwoFoldsError for the first patient whose cases are in several folds."""
+    by_patient: dict[str, set[int]] = {}
     for case in cases:
-        fold = named[case.case_id]
-        assert fold is not None
-        if by_patient.setdefault(case.patient_id, fold) != fold:
-            raise PatientInTwoFoldsError(
-                f"reading the folds of patient {case.patient_id}",
-                found=f"folds {by_patient[case.patient_id]} and {fold}: validation would see training data",
-                remedy="put all cases of a patient into one fold",
-            )
-    return {case_id: fold for case_id, fold in named.items() if fold is not None}
+        by_patient.setdefault(case.patient_id, set()).add(folds[case.case_id])
+    torn = sorted(patient for patient, several in by_patient.items() if len(several) > 1)
+    if torn:
+        where = " and ".join(map(str, sorted(by_patient[torn[0]])))
+        more = f", and so it is with {len(torn) - 1} more" if len(torn) > 1 else ""
+        raise PatientInTwoFoldsError(
+            f"reading the folds of patient {torn[0]}",
+            found=f"folds {where}: validation would see training data{more}",
+            remedy="put all cases of a patient into one fold",
+        )
 
 
 def open_dataset(data: Path, *, manifest: str | None = None) -> Dataset:

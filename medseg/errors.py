@@ -16,6 +16,7 @@ MedsegError
 ├── ScanError                       a scan that reads, but cannot be used
 │   ├── NoAffineError               E_NO_AFFINE
 │   ├── SingularAffineError         E_SINGULAR_AFFINE
+│   ├── SizeError                   E_SIZE
 │   ├── DimensionError              E_DIMENSIONS
 │   ├── NotFiniteError              E_NOT_FINITE
 │   ├── MissingSliceError           E_MISSING_SLICE
@@ -30,6 +31,7 @@ MedsegError
 │   ├── ManifestError               E_MANIFEST
 │   ├── DuplicateCaseError          E_DUPLICATE_CASE
 │   ├── PatientInTwoFoldsError      E_PATIENT_IN_TWO_FOLDS
+│   ├── ScanInTwoFoldsError         E_SCAN_IN_TWO_FOLDS
 │   ├── ChecksumError               E_CHECKSUM
 │   └── NoCasesError                E_NO_CASES
 ├── PackageError                    E_PACKAGE
@@ -166,6 +168,12 @@ class SingularAffineError(ScanError):
     code = "E_SINGULAR_AFFINE"
 
 
+class SizeError(ScanError):
+    """The scan is larger than any body, so its spacing is in another unit than millimetres."""
+
+    code = "E_SIZE"
+
+
 class DimensionError(ScanError):
     """The image has too few or too many dimensions or channels for its use."""
 
@@ -245,9 +253,15 @@ class DuplicateCaseError(DatasetError):
 
 
 class PatientInTwoFoldsError(DatasetError):
-    """One patient stands in two folds, so validation would see training data."""
+    """One patient stands in two folds, or in training and test, so scores would be on training data."""
 
     code = "E_PATIENT_IN_TWO_FOLDS"
+
+
+class ScanInTwoFoldsError(DatasetError):
+    """Two cases in different folds hold the same voxels, so validation would see training data."""
+
+    code = "E_SCAN_IN_TWO_FOLDS"
 
 
 class ChecksumError(DatasetError):

@@ -26,6 +26,122 @@ ORGAN_COLOURS: dict[str, tuple[int, int, int]] = {
 }
 
 
+# What a label shows, as SNOMED CT code and meaning: the words that DICOM's context groups have for it (PS3.16, such as
+# CID 7140 and 7151). Sides are told apart by a modifier, so that both kidneys are one line.
+ORGAN_CODES: dict[str, tuple[str, str]] = {
+    "adrenal_gland": ("23451007", "Adrenal gland"),
+    "aorta": ("15825003", "Aorta"),
+    "atrial_appendage_left": ("33626005", "Left auricular appendage"),
+    "bladder": ("89837001", "Bladder"),
+    "brachiocephalic_trunk": ("12691009", "Brachiocephalic trunk"),
+    "brachiocephalic_vein": ("8887007", "Brachiocephalic vein"),
+    "brain": ("12738006", "Brain"),
+    "clavicula": ("51299004", "Clavicle"),
+    "colon": ("71854001", "Colon"),
+    "common_carotid_artery": ("32062004", "Common carotid artery"),
+    "costal_cartilages": ("50016007", "Costal Cartilage"),
+    "duodenum": ("38848004", "Duodenum"),
+    "esophagus": ("32849002", "Esophagus"),
+    "femur": ("71341001", "Femur"),
+    "gallbladder": ("28231008", "Gallbladder"),
+    "heart": ("80891009", "Heart"),
+    "hippocampus": ("5366008", "Hippocampus"),
+    "humerus": ("85050009", "Humerus"),
+    "iliac_artery": ("10293006", "Iliac artery"),
+    "iliac_vena": ("244411005", "Iliac vein"),
+    "inferior_vena_cava": ("64131007", "Inferior vena cava"),
+    "kidney": ("64033007", "Kidney"),
+    "left_atrium": ("82471001", "Left atrium"),
+    "liver": ("10200004", "Liver"),
+    "lung": ("39607008", "Lung"),
+    "lung_lower_lobe": ("90572001", "Lower lobe of lung"),
+    "lung_middle_lobe": ("72481006", "Middle lobe of right lung"),
+    "lung_upper_lobe": ("45653009", "Upper lobe of lung"),
+    "oesophagus": ("32849002", "Esophagus"),
+    "pancreas": ("15776009", "Pancreas"),
+    "postcava": ("64131007", "Inferior vena cava"),
+    "prostate": ("41216001", "Prostate"),
+    "pulmonary_vein": ("122972007", "Pulmonary vein"),
+    "pz": ("279706003", "Peripheral zone of the prostate"),
+    "rib": ("113197003", "Rib"),
+    "sacrum": ("54735007", "Sacrum"),
+    "scapula": ("79601000", "Scapula"),
+    "skull": ("89546000", "Skull"),
+    "small_bowel": ("30315005", "Small intestine"),
+    "spinal_cord": ("2748008", "Spinal cord"),
+    "spine": ("421060004", "Spine"),
+    "spleen": ("78961009", "Spleen"),
+    "sternum": ("56873002", "Sternum"),
+    "stomach": ("69695003", "Stomach"),
+    "subclavian_artery": ("36765005", "Subclavian artery"),
+    "superior_vena_cava": ("48345005", "Superior vena cava"),
+    "thyroid_gland": ("69748006", "Thyroid"),
+    "trachea": ("44567001", "Trachea"),
+    "tz": ("399384005", "Transition zone of the prostate"),
+    "urinary_bladder": ("89837001", "Bladder"),
+    "vertebrae_c1": ("14806007", "C1 vertebra"),
+    "vertebrae_c2": ("39976000", "C2 vertebra"),
+    "vertebrae_c3": ("113205007", "C3 vertebra"),
+    "vertebrae_c4": ("5329002", "C4 vertebra"),
+    "vertebrae_c5": ("36978003", "C5 vertebra"),
+    "vertebrae_c6": ("36054005", "C6 vertebra"),
+    "vertebrae_c7": ("87391001", "C7 vertebra"),
+    "vertebrae_t1": ("64864005", "T1 vertebra"),
+    "vertebrae_t2": ("53733008", "T2 vertebra"),
+    "vertebrae_t3": ("1626008", "T3 vertebra"),
+    "vertebrae_t4": ("73071006", "T4 vertebra"),
+    "vertebrae_t5": ("56401006", "T5 vertebra"),
+    "vertebrae_t6": ("45296009", "T6 vertebra"),
+    "vertebrae_t7": ("62487009", "T7 vertebra"),
+    "vertebrae_t8": ("11068009", "T8 vertebra"),
+    "vertebrae_t9": ("82687006", "T9 vertebra"),
+    "vertebrae_t10": ("7610001", "T10 vertebra"),
+    "vertebrae_t11": ("12989004", "T11 vertebra"),
+    "vertebrae_t12": ("23215003", "T12 vertebra"),
+    "vertebrae_l1": ("66794005", "L1 vertebra"),
+    "vertebrae_l2": ("14293000", "L2 vertebra"),
+    "vertebrae_l3": ("36470004", "L3 vertebra"),
+    "vertebrae_l4": ("11994002", "L4 vertebra"),
+    "vertebrae_l5": ("49668003", "L5 vertebra"),
+    "vessel": ("59820001", "Blood Vessel"),
+}
+# What disease has changed is of another category than anatomy.
+LESION_CODES: dict[str, tuple[str, str]] = {
+    "cancer": ("108369006", "Neoplasm"),
+    "colon_cancer_primaries": ("372087000", "Neoplasm, Primary"),
+    "edema": ("79654002", "Edema"),
+    "enhancing_tumor": ("108369006", "Neoplasm"),
+    "enhancing_tumour": ("108369006", "Neoplasm"),
+    "kidney_cyst": ("367643001", "Cyst"),
+    "lesion": ("52988006", "Lesion"),
+    "necrosis": ("6574001", "Necrosis"),
+    "non-enhancing_tumor": ("108369006", "Neoplasm"),
+    "tumor": ("108369006", "Neoplasm"),
+    "tumour": ("108369006", "Neoplasm"),
+}
+SIDE_CODES: dict[str, tuple[str, str]] = {"left": ("7771000", "Left"), "right": ("24028007", "Right")}
+# The categories of CID 7150.
+ANATOMY = ("91723000", "Anatomical Structure")
+ABNORMAL = ("49755003", "Morphologically Abnormal Structure")
+# A label that no line above names is coded as no more than tissue; its own name says what it is.
+TISSUE = ("85756007", "Tissue")
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What a label shows, in SNOMED CT: each as code and meaning.
+
+    Attributes:
+        category: an anatomical structure, a morphologically abnormal one, or tissue.
+        type: the organ or lesion; tissue where it is not known.
+        side: left or right, or None.
+    """
+
+    category: tuple[str, str]
+    type: tuple[str, str]
+    side: tuple[str, str] | None
+
+
 @dataclass(frozen=True)
 class Label:
     """One thing to segment.
@@ -159,3 +275,20 @@ def colour_of(name: str, id_: int) -> tuple[int, int, int]:
         return ORGAN_COLOURS[name]
     red, green, blue = colorsys.hsv_to_rgb((id_ * 0.618033988749895) % 1.0, 0.75, 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def coded(name: str) -> Coded:
+    """Return a label's SNOMED CT codes by its name, with or without a side or a number: 'kidney_left', 'rib_left_8'."""
+    words = name.split("_")
+    plain = [word for word in words if word not in SIDE_CODES]
+    side = next((SIDE_CODES[word] for word in words if word in SIDE_CODES), None)
+    for known, its_side in (
+        (name, None),
+        ("_".join(plain), side),
+        ("_".join(word for word in plain if not word.isdigit()), side),
+    ):
+        if known in ORGAN_CODES:
+            return Coded(ANATOMY, ORGAN_CODES[known], its_side)
+        if known in LESION_CODES:
+            return Coded(ABNORMAL, LESION_CODES[known], its_side)
+    return Coded(TISSUE, TISSUE, side)

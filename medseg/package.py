@@ -9,6 +9,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,19 @@ class ModelPackage:
     weights: dict[str, Tensor]
     scores: dict[str, Any]
 
+    @cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of all that its predictions depend on: weights, recipe, labels and channels."""
+        digest = hashlib.sha256(save_tensors(self.weights))
+        choices = {"recipe": self.recipe_json, **self.labels.as_json(), "channels": self.channels}
+        digest.update(json.dumps(choices, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    @property
+    def recipe_json(self) -> dict[str, Any]:
+        """The resolved recipe, as it stands in model.json and run.json."""
+        return self.recipe.model_dump(mode="json", exclude_none=True)
+
     def network(self) -> nn.Module:
         """Return the network with its weights, for prediction.
 
@@ -72,7 +86,7 @@ def save_package(package: ModelPackage, folder: Path) -> None:
     description = {
         "form": FORM,
         "form_version": FORM_VERSION,
-        "recipe": package.recipe.model_dump(mode="json", exclude_none=True),
+        "recipe": package.recipe_json,
         **package.labels.as_json(),
         "channels": package.channels,
         "scores": package.scores,

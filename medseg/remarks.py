@@ -9,7 +9,15 @@ REMARKS: dict[str, str] = {
     "W_SAME_SLICE_TWICE": "a slice is there twice with the same content; one copy is used",
     "W_SERIES_SPLIT": "one series holds several stacks of slices; each is a case of its own",
     "W_NOT_HU": "the intensities are not Hounsfield units, which the model expects of a CT",
+    "W_CONSTANT": "every voxel of the scan has one value",
+    "W_SINGLE_SLICE": "the scan is a single slice",
+    "W_SIZE": "the scan is smaller than any that is made of a body, so its spacing may be in another unit",
+    "W_UNIT": "the header names another unit than millimetres",
+    "W_SLOPE": "the header's slope turns the intensities around, or is no number",
     "W_FORMS_DISAGREE": "the header's sform and qform place the voxels differently; the sform counts",
+    "W_NO_LABEL": "the label map is all background",
+    "W_LABEL_NOT_IN_FOLD": "a label that other folds have is in no case of a fold",
+    "W_SAME_SCAN_TWICE": "two cases hold the same voxels",
     "W_NO_SERIES": "a DICOM output was left out, because the scan is no DICOM series",
 }
 

@@ -1,6 +1,7 @@
 """Run: one execution, kept in a folder that explains its results."""
 
 import json
+import os
 import platform
 import sys
 import time
@@ -100,11 +101,19 @@ def versions() -> dict[str, str]:
     return found
 
 
+def as_line(value: Mapping[str, Any]) -> str:
+    """Return one JSON object as a line."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Append one JSON object to a file of lines, in one write."""
-    line = json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+    """Append one JSON object to a file of lines, in one write; a line that a crash cut off is ended before it."""
+    line = as_line(value).encode()
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with path.open("a+b") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
             file.write(line)
     except OSError as error:
         raise unwritable(path, error) from error

@@ -43,11 +43,15 @@ class Segmenter:
         """Return the label map of a scan, on the scan's own grid."""
         watch = stopwatch or Stopwatch()
         with watch.stage("preprocess"):
-            prepared = prepare(volume, self._recipe.preprocess)
+            prepared = self.prepare(volume)
         with watch.stage("infer"):
             logits = self.logits(prepared.array)
         with watch.stage("restore"):
             return self.restore(logits, source=prepared.geometry, target=volume.geometry)
+
+    def prepare(self, volume: Volume) -> Volume:
+        """Return a scan on the grid and with the intensities that the network expects."""
+        return prepare(volume, self._recipe.preprocess)
 
     def logits(self, prepared: NDArray[np.float32], *, flips: bool = True) -> NDArray[np.float32]:
         """Return the logits of a prepared image.

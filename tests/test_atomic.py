@@ -3,11 +3,14 @@
 import errno
 import json
 import os
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from medseg.atomic import whole, write_bytes, write_json, write_text
+from medseg.atomic import locked, whole, write_bytes, write_json, write_text
 from medseg.errors import UnwritableError
 
 
@@ -195,3 +198,40 @@ def test_a_file_does_not_replace_a_folder(tmp_path):
         write_text(tmp_path / "model", "new")
     assert (tmp_path / "model").is_dir()
     assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the locks of POSIX")
+def test_a_lock_lets_one_at_a_time_through(tmp_path):
+    inside, most = [0], [0]
+
+    def enter():
+        with locked(tmp_path / "file"):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.003)
+            inside[0] -= 1
+
+    threads = [threading.Thread(target=enter) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+
+
+def test_a_lock_is_let_go_of_when_the_block_fails(tmp_path):
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), locked(tmp_path / "file"):
+            raise ZeroDivisionError
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the locks of POSIX")
+def test_a_lock_that_cannot_be_made_is_told(tmp_path):
+    with pytest.raises(UnwritableError, match="nowhere"), locked(tmp_path / "nowhere" / "file"):
+        pytest.fail("it went in")
+
+
+def test_without_locks_nobody_waits(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with locked(tmp_path / "file"), locked(tmp_path / "file"):
+        assert list(tmp_path.iterdir()) == []

@@ -8,13 +8,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from phantoms import house_label_map, house_volume
+from annotations import on_series, save_slices
+from phantoms import house_geometry, house_label_map, house_volume
 from PIL import Image
 
 from medseg import __version__
 from medseg.cli import app, main
+from medseg.cli.show import reporting
 from medseg.errors import MedsegError
-from medseg.volume import write_image
+from medseg.labels import LabelSet
+from medseg.progress import Progress
+from medseg.volume import write_image, write_rtstruct, write_seg
 
 COMMANDS = [["demo"], ["train"], ["predict"], ["evaluate"], ["overlay"], ["data", "check"], ["data", "list"]]
 
@@ -60,6 +64,8 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["predict", "no_model", "scan.nii", "--out", "x", "--device", "cpu"], 1, "E_MISSING"),
         (["predict", "no_model", "scan.nii", "--out", "x", "--device", "gpu"], 2, "E_OPTION"),
         (["predict", "no_model", "scan.nii", "--out", "x", "--device", "cuda:99"], 1, "E_DEVICE"),
+        (["predict", "no_model", "scan.nii", "--out", "x", "--shard", "3/2"], 2, "--shard 3/2"),
+        (["predict", "no_model", "scan.nii", "--out", "x", "--format", "nifty"], 2, "Did you mean 'nifti'?"),
         (["evaluate", "nothing", "nowhere", "--out", "x"], 1, "E_MISSING"),
         (["data", "check", "nowhere"], 1, "E_MISSING"),
     ],
@@ -92,7 +98,7 @@ def test_signals_have_their_exit_codes(
     def stopped(*_: object, **__: object) -> None:
         raise {"KeyboardInterrupt": KeyboardInterrupt, "Terminated": cli.Terminated}[stop]
 
-    monkeypatch.setattr("medseg.check.check_dataset", stopped)
+    monkeypatch.setattr("medseg.check.check", stopped)
     assert main(["data", "check", str(dataset), "--quiet"]) == code
     assert "What was finished is kept" in capsys.readouterr().err
 
@@ -155,6 +161,20 @@ def test_an_overlay_of_another_grid_is_refused(
     assert "E_GRID_MISMATCH" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["seg", "rtstruct"])
+def test_an_overlay_shows_dicom_annotations(form: str, tmp_path: Path) -> None:
+    grid = house_geometry(orientation="LPS")
+    series = save_slices(tmp_path / "ct", grid)
+    labels = LabelSet.from_names({1: "spleen", 2: "liver", 5: "thing"})
+    path = tmp_path / f"a.{form}.dcm"
+    write = write_seg if form == "seg" else write_rtstruct
+    write(on_series(house_label_map(geometry=grid), series), series, labels, path)
+    arguments = ["overlay", str(tmp_path / "ct"), str(path), "--reference", str(path)]
+    assert main([*arguments, "--out", str(tmp_path / "x.png")]) == 0
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.width > 500
+
+
 def test_every_error_ends_a_command_with_its_code(
     dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,7 +186,7 @@ def test_every_error_ends_a_command_with_its_code(
         def fail(*_: object, kind: type[MedsegError] = kind, **__: object) -> None:
             raise kind("asking", found="finding", remedy="mend it")
 
-        monkeypatch.setattr("medseg.check.check_dataset", fail)
+        monkeypatch.setattr("medseg.check.check", fail)
         assert main(["data", "check", str(dataset), "--quiet"]) in (1, 2)
         assert capsys.readouterr().err == f"{kind.code} asking: finding. Mend it.\n"
 
@@ -177,11 +197,28 @@ def test_what_nobody_foresaw_has_a_code_and_keeps_its_trace(
     def surprise(*_: object, **__: object) -> None:
         raise ZeroDivisionError("of all things")
 
-    monkeypatch.setattr("medseg.check.check_dataset", surprise)
+    monkeypatch.setattr("medseg.check.check", surprise)
     assert main(["data", "check", str(dataset), "--quiet"]) == 1
     said = capsys.readouterr().err
     assert "Traceback" in said
     assert said.splitlines()[-1].startswith("E_UNEXPECTED ZeroDivisionError: of all things.")
+
+
+def test_a_quiet_command_says_only_what_went_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    with reporting(quiet=True) as notify:
+        for text in ("CASE_1: W_TILTED It leans.", "CASE_1: E_CORRUPT It is damaged.", ""):
+            notify(Progress("predict", 1, 2, note="1 failed", message=text))
+    assert capsys.readouterr().err == "CASE_1: E_CORRUPT It is damaged.\n"
+
+
+def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("medseg.cli.show.SECONDS_BETWEEN_LINES", -1.0)
+    with reporting(quiet=False) as notify:
+        notify(Progress("find", 3, 0))
+        notify(Progress("predict", 12, 100, note="1 failed, 3 min left"))
+    assert capsys.readouterr().err == "find 3\npredict 12 of 100, 1 failed, 3 min left\n"
 
 
 def test_a_table_keeps_what_stands_in_brackets(

@@ -4,9 +4,22 @@ import json
 
 import numpy as np
 import pytest
+from pydicom.sr.codedict import codes
 
 from medseg.errors import RecipeError, UnknownNameError
-from medseg.labels import ORGAN_COLOURS, LabelSet, colour_of, tidy
+from medseg.labels import (
+    ABNORMAL,
+    ANATOMY,
+    LESION_CODES,
+    ORGAN_CODES,
+    ORGAN_COLOURS,
+    SIDE_CODES,
+    TISSUE,
+    LabelSet,
+    coded,
+    colour_of,
+    tidy,
+)
 
 NAMES = {0: "background", 6: "Liver", 1: "Spleen", 3: "Left  Kidney", 2: "right kidney "}
 ORGANS = LabelSet.from_names(NAMES)
@@ -124,3 +137,33 @@ def test_ids_without_names_are_called_by_their_number():
     labels = LabelSet.from_ids({0, 7, 300})
     assert [(label.id, label.name) for label in labels] == [(7, "label_7"), (300, "label_300")]
     assert labels.known_ids == {0, 7, 300}
+
+
+def test_every_code_is_one_of_dicoms_with_its_meaning():
+    known: dict[str, set[str]] = {}
+    for name in codes.SCT.dir():
+        concept = getattr(codes.SCT, name)
+        known.setdefault(concept.value, set()).add(concept.meaning.lower())
+    table = [*ORGAN_CODES.values(), *LESION_CODES.values(), *SIDE_CODES.values(), ANATOMY, ABNORMAL, TISSUE]
+    assert [(code, meaning) for code, meaning in table if meaning.lower() not in known.get(code, ())] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "category", "meaning", "side"),
+    [
+        ("spleen", "Anatomical Structure", "Spleen", None),
+        ("kidney_left", "Anatomical Structure", "Kidney", "Left"),
+        ("right_kidney", "Anatomical Structure", "Kidney", "Right"),
+        ("left_atrium", "Anatomical Structure", "Left atrium", None),
+        ("rib_left_8", "Anatomical Structure", "Rib", "Left"),
+        ("lung_upper_lobe_right", "Anatomical Structure", "Upper lobe of lung", "Right"),
+        ("vertebrae_l5", "Anatomical Structure", "L5 vertebra", None),
+        ("kidney_cyst_left", "Morphologically Abnormal Structure", "Cyst", "Left"),
+        ("tumour", "Morphologically Abnormal Structure", "Neoplasm", None),
+        ("anterior", "Tissue", "Tissue", None),
+        ("thing_right", "Tissue", "Tissue", "Right"),
+    ],
+)
+def test_a_label_is_coded_by_its_name_and_side(name, category, meaning, side):
+    codes_of = coded(name)
+    assert (codes_of.category[1], codes_of.type[1], codes_of.side and codes_of.side[1]) == (category, meaning, side)

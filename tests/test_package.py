@@ -104,6 +104,25 @@ def test_a_package_comes_back_the_same(saved: ModelPackage, folder: Path, method
     assert all(torch.equal(loaded.weights[name], saved.weights[name]) for name in saved.weights)
 
 
+@pytest.mark.parametrize("method", [None, zipfile.ZIP_DEFLATED], ids=["folder", "zip"])
+def test_a_package_keeps_its_checksum_there_and_back(saved: ModelPackage, folder: Path, method: int | None) -> None:
+    loaded = load_package(folder if method is None else zipped(folder, method=method))
+    assert loaded.sha256 == saved.sha256
+    assert replace(saved, weights=dict(reversed(saved.weights.items()))).sha256 == saved.sha256
+    assert replace(saved, scores={}).sha256 == saved.sha256
+
+
+def test_the_checksum_tells_weights_recipes_labels_and_channels_apart(saved: ModelPackage) -> None:
+    name, weight = next(iter(saved.weights.items()))
+    others = [
+        replace(saved, weights=saved.weights | {name: weight + 1e-6}),
+        replace(saved, recipe=recipe_of(head="sigmoid")),
+        replace(saved, labels=LABELS),
+        replace(saved, channels=1),
+    ]
+    assert len({package.sha256 for package in (saved, *others)}) == 5
+
+
 def test_its_network_says_what_the_trained_one_said(folder: Path) -> None:
     patch = torch.randn(1, 2, 16, 12, 8, generator=torch.Generator().manual_seed(1))
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ from medseg.cli import app
 from medseg.errors import MedsegError
 from medseg.losses import LOSSES
 from medseg.models import MODELS
+from medseg.remarks import REMARKS
 from medseg.shipped import shipped
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -37,7 +38,11 @@ def test_every_name_that_can_be_chosen_stands_in_the_readme(names: dict[str, obj
 def test_every_error_code_stands_in_the_readme_with_its_meaning() -> None:
     for error in leaves(MedsegError):
         meaning = (error.__doc__ or "").splitlines()[0].rstrip(".")
-        assert f"| `{error.code}` | {meaning[0].lower()}{meaning[1:]} |" in README
+        assert f"| `{error.code}` | {meaning} |".lower() in README.lower()
+
+
+def test_every_remark_stands_in_the_readme_with_its_meaning() -> None:
+    assert [code for code, meaning in REMARKS.items() if f"| `{code}` | {meaning} |" not in README] == []
 
 
 def test_the_test_command_can_be_found_by_the_integration_script() -> None:

@@ -75,6 +75,13 @@ def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path, kept: int) -> Non
     assert list(read_lines(path)) == [{"case_id": "a"}]
 
 
+def test_a_line_after_one_cut_off_by_a_crash_stands_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b'{"case_id": "a"}\n{"case_id": ')
+    append_line(path, {"case_id": "c"})
+    assert list(read_lines(path)) == [{"case_id": "a"}, {"case_id": "c"}]
+
+
 def test_what_is_no_json_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         append_line(tmp_path / "journal.jsonl", {"loss": float("nan")})

@@ -1,5 +1,6 @@
-"""Look a dataset over before training on it."""
+"""Look datasets and scans over before training and predicting."""
 
-from medseg.check.findings import Finding, check_dataset
+from medseg.check.finding import Finding
+from medseg.check.preflight import Checked, check
 
-__all__ = ["Finding", "check_dataset"]
+__all__ = ["Checked", "Finding", "check"]

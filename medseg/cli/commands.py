@@ -133,12 +133,50 @@ def predict_command(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="NIfTI, NRRD or MHA files, DICOM series folders, or folders of any number of these.",
+            help="NIfTI, NRRD or MHA files, DICOM series folders or zips, or folders of any number of these.",
             show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option(help="Where label maps and results.jsonl go.", show_default=False)],
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also draw each label map on its scan.")] = False,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="What is written of each case, separated by commas: nifti (CASE.nii.gz); dicom-seg, or "
+            "dicom-seg-labelmap for viewers that read the newer kind (CASE.seg.dcm); rtstruct (CASE.rtstruct.dcm). The "
+            "DICOM ones refer to the series they were made from, and are left out where the scan is none.",
+        ),
+    ] = "nifti",
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also draw each label map on its scan, as overlays/CASE.png.")
+    ] = False,
+    deidentify: Annotated[
+        bool,
+        typer.Option(
+            "--deidentify",
+            help="Leave the patient out of DICOM outputs, and the folders of the scans out of results.jsonl and "
+            "run.json. Cases are still called after their files.",
+        ),
+    ] = False,
+    allow_gaps: Annotated[
+        bool,
+        typer.Option("--allow-gaps", help="Fill missing slices of a series from their neighbours, with a warning."),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Leave out the cases that an earlier command finished, where outputs, scan, model and options are "
+            "still the same. Without it all begin anew.",
+        ),
+    ] = False,
+    shard: Annotated[
+        str,
+        typer.Option(
+            help="i/n: do only the i-th of n parts of the cases. Commands that do the other parts may run at once, "
+            "with the same inputs and --out.",
+        ),
+    ] = "1/1",
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -146,13 +184,16 @@ def predict_command(
     """Segment scans: each label map has its scan's own shape and affine. A bad scan is reported; the others go on."""
     from medseg.device import choose_device
     from medseg.package import load_package
-    from medseg.predict import find_cases, predict
+    from medseg.predict import Settings, Shard, chosen_formats, find_cases, predict
 
+    settings = Settings(chosen_formats(form), deidentify=deidentify, allow_gaps=allow_gaps, overlay=overlay)
+    part = Shard.parse(shard)
     chosen = choose_device(device)
     package = load_package(model)
     with reporting(quiet) as notify:
-        results = predict(package, find_cases(inputs), out, device=chosen, overlays=overlay, notify=notify)
-    failed = [result for result in results if result.status == "failed"]
+        cases = find_cases(inputs, out=out, notify=notify).shard(part)
+        results = predict(package, cases, out, device=chosen, settings=settings, resume=resume, notify=notify)
+    failed = [result for result in results if result.failed]
     if as_json:
         print_json([asdict(result) for result in results])
     else:
@@ -212,18 +253,17 @@ def overlay_command(
     """Paint a label map on its scan, patient's right on the left, with names, millilitres and sides."""
     from medseg.evaluate.evaluation import run_labels
     from medseg.overlay import write_overlay
-    from medseg.volume import find_source, read_label_map, read_volume
+    from medseg.volume import find_label_map, find_source, names_in, read_reference, read_volume
 
-    prediction = read_label_map(label_map)
-    referred = read_label_map(reference) if reference else None
-    named = _labels(labels) or run_labels(label_map)
-    source = find_source(image)
+    source, mapped = find_source(image), find_label_map(label_map)
+    volume = read_volume(source, channels=None)
+    named = _labels(labels) or run_labels(label_map) or names_in(mapped)
     write_overlay(
         out,
-        read_volume(source, channels=None),
-        prediction,
+        volume,
+        read_reference(mapped, geometry=volume.geometry, labels=named),
         named,
-        reference=referred,
+        reference=read_reference(reference, geometry=volume.geometry, labels=named) if reference else None,
         plane=plane,
         window=_window(window),
         title=source.case_id,
@@ -263,33 +303,39 @@ def data_list_command(as_json: AsJson = False) -> int:
 @data_app.command("check")
 @command
 def data_check_command(
-    dataset: Annotated[
-        Path, typer.Argument(help="A Decathlon folder (dataset.json) or a manifest .json.", show_default=False)
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...",
+            help="Datasets (a folder with dataset.json, a manifest .json), or scans to segment: files, DICOM folders, "
+            "zips, or folders with any of them.",
+            show_default=False,
+        ),
     ],
     manifest: Annotated[
         str | None,
         typer.Option(help="The shipped manifest of a folder without a dataset.json.", show_default=False),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--for", help="The recipe, run or model package that they are for.", show_default=False),
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
-    """Read every case of a dataset as training will, and say what would go wrong."""
-    from medseg.check import check_dataset
-    from medseg.dataset import open_dataset
+    """Read every case as training and prediction will, and say what would go wrong (E_) or deserves a look (W_)."""
+    from medseg.check import check
 
-    opened = open_dataset(dataset, manifest=manifest)
     with reporting(quiet) as notify:
-        findings = check_dataset(opened, notify=notify)
+        checked = check(paths, manifest=manifest, model=model, notify=notify)
     if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        rows = [[finding.case_id, finding.code, finding.message] for finding in findings]
-        print_table(
-            f"{len(opened.cases)} cases, {len({finding.case_id for finding in findings})} with findings",
-            ["case", "code", "what to do"],
-            rows,
-        )
-    return FAILED if findings or not opened.cases else DONE
+        print_json([finding.as_json() for finding in checked.findings])
+        return DONE if checked.passed else FAILED
+    if checked.findings:
+        rows = [[finding.case_id or "", finding.code, finding.message] for finding in checked.findings]
+        print_table("Findings", ["case", "code", "what was found, and what to do"], rows)
+    put(f"{len(checked.cases)} cases looked at, {checked.fine} fine.")
+    return DONE if checked.passed else FAILED
 
 
 def _labels(named: str | None) -> "LabelSet | None":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 # Without a terminal, a line this often is enough to see that work goes on.
 SECONDS_BETWEEN_LINES = 20.0
+# A case may be called CASE_1; a code stands by itself.
+ERROR_CODE = re.compile(r"\bE_[A-Z]")
 
 
 def shortened(names: list[str]) -> list[str]:
@@ -109,9 +112,9 @@ def reporting(quiet: bool) -> "Iterator[Notify]":
 
         def show(progress: "Progress") -> None:
             if progress.stage not in tasks:
-                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total, note="")
+                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total or None, note="")
             task = tasks[progress.stage]
-            bar.update(task, completed=progress.done, total=progress.total)
+            bar.update(task, completed=progress.done, total=progress.total or None)
             if progress.note:
                 bar.update(task, note=progress.note)
             if progress.message:
@@ -129,8 +132,9 @@ class _Lines:
 
     def __call__(self, progress: "Progress") -> None:
         """Say a message at once, and mere progress when it is time."""
-        if progress.message and (not self._quiet or "E_" in progress.message):
+        if progress.message and (not self._quiet or ERROR_CODE.search(progress.message)):
             say(progress.message)
         elif not self._quiet and time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
-            say(f"{progress.stage} {progress.done}/{progress.total} {progress.note}")
+            of = f" of {progress.total}" if progress.total else ""
+            say(f"{progress.stage} {progress.done}{of}{', ' * bool(progress.note)}{progress.note}")
             self._last = time.monotonic()

@@ -12,7 +12,8 @@ from medseg.labels import LabelSet
 from medseg.metrics import CaseScore, score_label_map, summarise, write_metrics
 from medseg.progress import Notify, Progress, ignore
 from medseg.run import Run
-from medseg.volume import Source, find_source, find_sources, read_label_map
+from medseg.volume import Source, find_label_map, look_through, names_in, read_pair
+from medseg.volume.find import empty
 from medseg.volume.source import duplicate_ids
 
 
@@ -39,10 +40,11 @@ def evaluate(
     """Score predictions, and write metrics.csv and summary.json.
 
     Args:
-        predictions: a label map, or a folder of them.
+        predictions: a label map (an image file, a DICOM SEG or an RTSTRUCT), or a folder of them.
         references: a label map, or a folder with one of the same case id for each prediction.
         folder: where the results go.
-        labels: what to score; None takes the labels that the predictions' run.json names, or else every id that occurs.
+        labels: what to score; None takes the labels that the predictions' run.json names, or else those that a DICOM
+            file of the case names, or else every id that occurs.
         notify: hears of each case.
 
     Raises:
@@ -93,7 +95,7 @@ Pair = tuple[str, Source, Source]
 def _pairs(predictions: Path, references: Path) -> tuple[list[Pair], dict[str, MedsegError], list[str]]:
     """Match predictions and references by case id; two files are a pair whatever their names."""
     if predictions.is_file() and references.is_file():
-        prediction, reference = find_source(predictions), find_source(references)
+        prediction, reference = find_label_map(predictions), find_label_map(references)
         return [(prediction.case_id, prediction, reference)], {}, []
     predicted, referred = _by_case(predictions), _by_case(references)
     failed: dict[str, MedsegError] = {
@@ -110,7 +112,14 @@ def _pairs(predictions: Path, references: Path) -> tuple[list[Pair], dict[str, M
 
 
 def _by_case(path: Path) -> dict[str, Source]:
-    sources = find_sources([path])
+    """Return the label maps at a path by their case; of a case in several forms the most exact is taken."""
+    found = look_through(path)
+    if found.refused:
+        raise found.refused[0][1]
+    segmented = {source.case_id for source in found.annotations if source.kind == "segmentation"}
+    sources = [s for s in found.label_maps if s.kind != "structures" or s.case_id not in segmented]
+    if not sources:
+        raise empty(path, found)
     repeated = duplicate_ids([source.case_id for source in sources])
     if repeated:
         raise DuplicateCaseError(
@@ -122,9 +131,8 @@ def _by_case(path: Path) -> dict[str, Source]:
 
 
 def _score(case_id: str, prediction: Source, reference: Source, labels: LabelSet | None) -> Sequence[CaseScore]:
-    predicted, referred = read_label_map(prediction), read_label_map(reference)
+    labels = labels or names_in(prediction) or names_in(reference)
+    predicted, referred = read_pair(prediction, reference, labels)
     if labels is None:
         labels = LabelSet.from_ids(predicted.ids() | referred.ids())
-    for label_map in (predicted, referred):
-        label_map.check_ids(labels)
     return score_label_map(predicted, referred, labels, case_id=case_id)

@@ -14,7 +14,7 @@ from medseg.manifest import Case
 from medseg.prepared_case import PreparedCase
 from medseg.preprocess.prepare import prepare
 from medseg.recipe import Preprocess
-from medseg.volume import LabelMap, Volume, read_label_map, read_volume, resample
+from medseg.volume import LabelMap, Volume, find_label_map, read_reference, read_volume, resample
 
 # Raise it when the arithmetic of preparing changes: it is part of every key, so old entries are no longer found.
 PREPARED_FORM = 1
@@ -36,12 +36,11 @@ def prepare_case(dataset: Dataset, case: Case, *, settings: Preprocess, labels: 
     Raises:
         MedsegError: the image or the label map cannot be used; `errors.py` lists the codes.
     """
-    image, label_path = dataset.image(case), dataset.label(case)
-    folder = cache / f"{case.case_id}-{_key([*image.paths, label_path], settings, labels)[:16]}"
+    image, reference, named = dataset.image(case), find_label_map(dataset.label(case)), dataset.manifest.label_set
+    folder = cache / f"{case.case_id}-{_key([*image.paths, *reference.paths], settings, labels, named)[:16]}"
     if not folder.is_dir():
         volume = read_volume(image, channels=dataset.manifest.channels)
-        label_map = read_label_map(label_path).aligned_to(volume.geometry)
-        label_map.check_ids(labels)
+        label_map = read_reference(reference, geometry=volume.geometry, labels=named)
         _prepare(case.case_id, volume, label_map, settings=settings, labels=labels).save(folder)
     return folder
 
@@ -62,13 +61,14 @@ def _prepare(
     )
 
 
-def _key(paths: list[Path], settings: Preprocess, labels: LabelSet) -> str:
+def _key(paths: list[Path], settings: Preprocess, labels: LabelSet, named: LabelSet) -> str:
     """Return a hash of the content of the files and of everything else that a prepared case depends on."""
     facts: dict[str, Any] = {
         "form": PREPARED_FORM,
         "settings": settings.model_dump(mode="json"),
         "labels": [label.parts for label in labels],
         "known_ids": sorted(labels.known_ids),
+        "names": [(label.id, label.name) for label in named],
         "files": [sha256_of(path) for path in paths if path.is_file()],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

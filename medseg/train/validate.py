@@ -10,7 +10,7 @@ from medseg.manifest import Case
 from medseg.metrics import CaseScore, score_label_map, summarise
 from medseg.prepared_case import PreparedCase
 from medseg.segment import Segmenter
-from medseg.volume import read_label_map
+from medseg.volume import read_reference
 
 T = TypeVar("T")
 
@@ -52,7 +52,9 @@ class Validator:
         prepared = PreparedCase.load(folder)
         logits = self._segmenter.logits(prepared.image, flips=flips)
         prediction = self._segmenter.restore(logits, source=prepared.geometry, target=prepared.native)
-        reference = read_label_map(self._dataset.label(case))
+        reference = read_reference(
+            self._dataset.label(case), geometry=prepared.native, labels=self._dataset.manifest.label_set
+        )
         return score_label_map(prediction, reference, self._labels, case_id=case.case_id)
 
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from annotations import on_series, save_slices
 from phantoms import house_geometry, house_label_map
 
 from medseg.cli import main
+from medseg.labels import LabelSet
 from medseg.metrics import read_metrics
-from medseg.volume import Geometry, LabelMap, write_image
+from medseg.volume import Geometry, LabelMap, write_image, write_rtstruct, write_seg
 
 SHAPE = (6, 5, 4)
 
@@ -111,3 +113,43 @@ def test_a_case_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
     for name in ("a/scan.nii.gz", "b/scan.nii.gz"):
         write_image(label_map(), tmp_path / "predictions" / name)
     assert evaluate(tmp_path / "predictions", tmp_path / "predictions", tmp_path / "out") == 1
+
+
+LABELS = LabelSet.from_names({1: "spleen", 2: "liver"})
+
+
+@pytest.mark.parametrize("predicted", ["nii.gz", "seg.dcm", "rtstruct.dcm"])
+@pytest.mark.parametrize("referred", ["nii.gz", "seg.dcm", "rtstruct.dcm"])
+def test_dicom_annotations_are_scored_like_any_label_map(tmp_path: Path, predicted: str, referred: str) -> None:
+    grid = house_geometry(shape=SHAPE, orientation="LPS")
+    series = save_slices(tmp_path / "ct", grid)
+    writers = {
+        "nii.gz": lambda label_map, path: write_image(label_map, path),
+        "seg.dcm": lambda label_map, path: write_seg(label_map, series, LABELS, path),
+        "rtstruct.dcm": lambda label_map, path: write_rtstruct(label_map, series, LABELS, path),
+    }
+    maps = [label_map((1, np.s_[a:b, 1:4]), geometry=grid) for a, b in ((0, 3), (1, 5))]
+    for folder, suffix, content in zip(("p", "r"), (predicted, referred), maps, strict=True):
+        (tmp_path / folder).mkdir()
+        writers[suffix](on_series(content, series), tmp_path / folder / f"case.{suffix}")
+    (tmp_path / "p" / "run.json").write_text(json.dumps({"labels": LABELS.as_json()}))
+    code = evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out")
+    if predicted == referred == "rtstruct.dcm":
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+        assert (code, summary["failed"]["case"]["code"]) == (1, "E_NO_AFFINE")
+        return
+    assert code == 0
+    spleen, liver = read_metrics(tmp_path / "out" / "metrics.csv")
+    assert (spleen.case_id, spleen.label, spleen.dice) == ("case", "spleen", pytest.approx(4 / 7, abs=1e-6))
+    assert (liver.label, liver.dice) == ("liver", None)
+
+
+def test_of_a_case_in_several_forms_the_most_exact_is_scored(tmp_path: Path) -> None:
+    grid = house_geometry(shape=SHAPE, orientation="LPS")
+    series = save_slices(tmp_path / "ct", grid)
+    truth = on_series(label_map((1, np.s_[0:3]), geometry=grid), series)
+    (tmp_path / "p").mkdir()
+    write_rtstruct(truth, series, LABELS, tmp_path / "p" / "case.rtstruct.dcm")
+    write_seg(truth, series, LABELS, tmp_path / "p" / "case.seg.dcm")
+    assert evaluate(tmp_path / "p", tmp_path / "p" / "case.seg.dcm", tmp_path / "out") == 0
+    assert [row.label for row in read_metrics(tmp_path / "out" / "metrics.csv")] == ["spleen", "liver"]

@@ -1,5 +1,6 @@
 """A folder of scans, good and bad: the good ones come home to their own grids, each bad one has its code."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from phantoms import all_orientations, geometries, house_geometry, house_volume,
 
 from medseg.cli import main
 from medseg.errors import UnwritableError
+from medseg.package import load_package
+from medseg.predict import Settings
 from medseg.run import read_lines
 from medseg.volume import Geometry, Volume, read_label_map, write_image
 
@@ -77,6 +80,31 @@ def test_a_result_has_every_field_of_the_contract(run: Path, dataset: Path, tmp_
     assert set(line["seconds"]) == {"read", "preprocess", "infer", "restore", "write", "total"}
     assert line["peak_ram_mb"] > 0
     assert line["peak_gpu_mb"] is None or line["peak_gpu_mb"] >= 0
+    assert line["seconds"]["total"] == pytest.approx(sum(line["seconds"].values()) / 2, abs=1e-3)
+    assert line["series_uid"] is None
+    assert {name: facts["bytes"] for name, facts in line["files"].items()} == {
+        name: (tmp_path / "out" / name).stat().st_size for name in line["outputs"]
+    }
+    assert line["input_sha256"] == hashlib.sha256(scan.read_bytes()).hexdigest()
+    assert line["model_sha256"] == load_package(run).sha256
+    assert line["settings"]["overlay"] is True
+
+
+def test_the_record_of_a_run_names_its_model_settings_inputs_and_what_was_passed_over(
+    run: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = next((dataset / "imagesTr").iterdir())
+    volume = house_volume(geometry=house_geometry(orientation="LPS"))
+    save_dicom_series(tmp_path / "view", volume, tags={"0008|0008": "ORIGINAL\\PRIMARY\\LOCALIZER"})
+    inputs = [str(scan), str(tmp_path / "view")]
+    assert main(["predict", str(run), *inputs, "--out", str(tmp_path / "out"), "--device", "cpu"]) == 1
+    record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert record["inputs"] == inputs
+    assert record["model_sha256"] == load_package(run).sha256
+    assert record["settings"] == Settings().as_json()
+    assert record["failed"] == ["view"]
+    assert record["passed_over"][0] == {"file": str(tmp_path / "view" / "000.dcm"), "reason": "a localizer"}
+    assert capsys.readouterr().err.count("6 × a localizer") == 1
 
 
 def test_volumes_are_voxels_times_their_size(run: Path, dataset: Path, tmp_path: Path) -> None:
@@ -180,7 +208,7 @@ def test_an_empty_folder_is_a_failed_case(run: Path, tmp_path: Path) -> None:
 
 
 def test_case_ids_that_stand_twice_fail_and_overwrite_nothing(run: Path, tmp_path: Path) -> None:
-    for place in ("a/scan.nii", "b/scan.nii", "b/other.nii"):
+    for place in ("scan.nii", "scan.nrrd", "other.nii"):
         write_image(house_volume(), tmp_path / "in" / place)
     code, _ = predict(run, tmp_path / "in", out=tmp_path / "out")
     lines = list(read_lines(tmp_path / "out" / "results.jsonl"))
@@ -222,7 +250,7 @@ def test_an_unforeseen_error_is_kept_with_its_kind(run: Path, tmp_path: Path, mo
 
     for name in ("a", "b"):
         write_image(house_volume(), tmp_path / "in" / f"{name}.nii")
-    monkeypatch.setattr("medseg.predict.cohort.read_volume", surprise)
+    monkeypatch.setattr("medseg.predict.stages.read_volume", surprise)
     code, results = predict(run, tmp_path / "in", out=tmp_path / "out")
     assert code == 1
     assert {line["error"]["code"] for line in results.values()} == {"E_UNEXPECTED"}
@@ -251,7 +279,7 @@ def test_an_overlay_that_cannot_be_written_is_a_warning(
         raise UnwritableError("drawing", found="no space", remedy="free some")
 
     write_image(house_volume(), tmp_path / "scan.nii")
-    monkeypatch.setattr("medseg.predict.cohort.write_overlay", fail)
+    monkeypatch.setattr("medseg.predict.outputs.write_overlay", fail)
     code, results = predict(run, tmp_path / "scan.nii", out=tmp_path / "out", options=("--overlay",))
     assert code == 0
     assert results["scan"]["status"] == "ok"

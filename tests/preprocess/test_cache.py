@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from annotations import on_series, save_slices
 from phantoms import house_geometry, house_label_map, house_volume, save_nifti
 
 from medseg.dataset import Dataset, open_dataset
@@ -22,7 +23,7 @@ from medseg.prepared_case import PreparedCase
 from medseg.preprocess import cache as cache_module
 from medseg.preprocess import prepare, prepare_case
 from medseg.recipe import Preprocess
-from medseg.volume import LabelMap
+from medseg.volume import LabelMap, write_rtstruct, write_seg
 
 NAMES = {"0": "background", "1": "spleen", "2": "kidney", "5": "liver"}
 SETTINGS = Preprocess(spacing_mm=(1.5, 1.0, 2.0))
@@ -277,3 +278,28 @@ def test_two_channels_from_two_files_stay_in_their_order(tmp_path: Path) -> None
         modality={"0": "T1", "1": "T2"},
     )
     np.testing.assert_array_equal(prepared(swapped).image, one.image[::-1])
+
+
+@pytest.mark.parametrize("suffix", ["seg", "rtstruct"])
+def test_a_dicom_annotation_is_a_reference_like_any_other(tmp_path: Path, suffix: str) -> None:
+    grid = house_geometry(orientation="LPS")
+    series = save_slices(tmp_path / "data" / "ct", grid)
+    truth = on_series(house_label_map(geometry=grid), series)
+    labels = LabelSet.from_names({int(id_): name for id_, name in NAMES.items()})
+    write = write_seg if suffix == "seg" else write_rtstruct
+    write(truth, series, labels, tmp_path / "data" / "a.dcm")
+    save_nifti(tmp_path / "data" / "a.nii.gz", truth.array, truth.geometry.affine)
+    cases = {}
+    for label in ("a.dcm", "a.nii.gz"):
+        case = {"image": "ct", "label": label, "case_id": "phantom"}
+        (tmp_path / "data" / "dataset.json").write_text(json.dumps(FOREVER | {"training": [case]}))
+        cases[label] = prepared(open_dataset(tmp_path / "data"))
+    np.testing.assert_array_equal(cases["a.dcm"].label_map, cases["a.nii.gz"].label_map)
+    assert set(np.unique(cases["a.dcm"].label_map)) == {0, 1, 2, 5}
+
+
+def test_a_label_with_another_name_in_the_manifest_is_prepared_afresh(tmp_path: Path) -> None:
+    prepared(write_dataset(tmp_path / "data"))
+    renamed = write_dataset(tmp_path / "data", labels=NAMES | {"5": "lung"})
+    prepared(renamed)
+    assert len(entries(renamed)) == 2

@@ -2,6 +2,7 @@
 
 import gzip
 import time
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 from phantoms import all_orientations, house_geometry, house_label_map, house_volume
 
 from medseg.errors import OptionError, UnwritableError
+from medseg.labels import LabelSet
 from medseg.volume import Geometry, LabelMap, Volume, read_label_map, read_volume, write_image
 
 HOUSE = house_geometry()
@@ -178,3 +180,46 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, suffix):
         write_image(house_volume(), Path(tmp_path / "file" / f"a{suffix}"))
     assert "choose a folder you may write to" in caught.value.remedy
     assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
+
+
+LABELS = LabelSet.from_names({1: "spleen", 2: "left kidney", 5: "Ära & <co>"})
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_names_of_labels_change_no_voxel_and_no_place(tmp_path, suffix):
+    labels = house_label_map()
+    write_image(labels, tmp_path / f"a{suffix}", LABELS)
+    write_image(labels, tmp_path / f"b{suffix}", LABELS)
+    back = read_label_map(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(back.array, labels.array)
+    assert back.array.dtype == labels.array.dtype
+    assert back.geometry.distance_mm(HOUSE) < 1e-4
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"a{suffix}"))).T, labels.array)
+
+
+def test_names_and_colours_travel_in_a_nifti_file(tmp_path):
+    write_image(house_label_map(), tmp_path / "a.nii.gz", LABELS)
+    header = nib.load(tmp_path / "a.nii.gz").header
+    assert int(header["intent_code"]) == 1002
+    (extension,) = header.extensions
+    assert extension.get_code() == 30
+    assert b"\0" not in extension.content
+    table = ET.fromstring(extension.content.decode()).find("VolumeInformation/LabelTable")
+    assert {int(entry.get("Key")): entry.text for entry in table} == {label.id: label.name for label in LABELS}
+    colours = [[round(255 * float(entry.get(part))) for part in ("Red", "Green", "Blue")] for entry in table]
+    assert colours == [list(label.colour) for label in LABELS]
+
+
+def test_a_nifti_file_without_labels_has_no_table(tmp_path):
+    write_image(house_label_map(), tmp_path / "a.nii.gz")
+    header = nib.load(tmp_path / "a.nii.gz").header
+    assert (int(header["intent_code"]), len(header.extensions)) == (0, 0)
+
+
+def test_names_travel_in_a_nrrd_file_as_3d_slicer_has_them(tmp_path):
+    write_image(house_label_map(), tmp_path / "a.nrrd", LABELS)
+    image = sitk.ReadImage(str(tmp_path / "a.nrrd"))
+    assert image.GetMetaData("Segment1_Name") == "left_kidney"
+    assert image.GetMetaData("Segment1_LabelValue") == "2"
+    assert len(image.GetMetaData("Segment1_Color").split()) == 3

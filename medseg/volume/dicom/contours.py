@@ -1,16 +1,19 @@
-"""Contours: the outlines of a mask as polygons along the pixels' edges.
+"""Contours: the outlines of a mask as polygons along the pixels' edges, and the mask within polygons.
 
 A polygon that runs along the edges encloses exactly the pixels' area, so that volume and centroid come out as the mask
 has them. Only corners are kept. Pixels belong together where they share an edge; where two only touch at a corner, each
 outline turns there, and so no outline crosses itself or another.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Points = NDArray[np.int64]
+# Where a keyhole arrives, and the hole's corners from its own end of it and back there.
+Cut = tuple[tuple[int, int], list[tuple[int, int]]]
 
 
 def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
@@ -33,10 +36,11 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     inside = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
     corners = _Corners.of(inside)
     loops = corners.loops()
-    holes = np.array([_doubled_area(corners.points[loop]) < 0 for loop in loops])
-    lines = _with_keyholes(inside, corners, loops, holes) if holes.any() else [corners.points[loop] for loop in loops]
-    # The padding put a row and a column in front, and a corner stands half a pixel before the pixel after it.
-    return [line + np.array([rows[0], columns[0]]) - 1.5 for line in lines]
+    lines = [corners.points[loop] for loop in loops]
+    if any(_doubled_area(line) < 0 for line in lines):
+        lines = _with_keyholes(inside, corners, loops)
+    # Corner n stands between the padded pixels n and n + 1, which are the pixels n − 1 and n of the box.
+    return [line + np.array([rows[0], columns[0]]) - 0.5 for line in lines]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,7 @@ class _Corners:
         along: for each corner the other end of its edge along the column.
         starts: whether the outline leaves the corner along the row, with the mask on its right hand.
         edges: the corners in the order of rows, then columns: two by two they are the ends of the edges along rows.
+        edge_of: for each corner the number of its edge along the row.
     """
 
     points: Points
@@ -57,6 +62,7 @@ class _Corners:
     along: Points
     starts: NDArray[np.bool_]
     edges: Points
+    edge_of: Points
 
     @classmethod
     def of(cls, inside: NDArray[np.bool_]) -> "_Corners":
@@ -81,7 +87,9 @@ class _Corners:
         first = points[edges[::2]]
         starts = np.zeros(len(points), np.bool_)
         starts[np.where(inside[first[:, 0] + 1, first[:, 1] + 1], edges[::2], edges[1::2])] = True
-        return cls(points, _partners(edges), _partners(upright), starts, edges)
+        edge_of = np.empty_like(edges)
+        edge_of[edges] = np.arange(len(edges)) // 2
+        return cls(points, _partners(edges), _partners(upright), starts, edges, edge_of)
 
     def loops(self) -> list[Points]:
         """Return the outlines, each as the numbers of its corners in their order."""
@@ -115,38 +123,66 @@ def _doubled_area(points: Points) -> int:
     return int((columns * np.roll(rows, -1) - np.roll(columns, -1) * rows).sum())
 
 
-def _with_keyholes(
-    inside: NDArray[np.bool_], corners: _Corners, loops: list[Points], holes: NDArray[np.bool_]
-) -> list[Points]:
+def _with_keyholes(inside: NDArray[np.bool_], corners: _Corners, loops: list[Points]) -> list[Points]:
     """Return the outer outlines as points, each with its holes.
 
     From a hole's highest corner, the leftmost of them, the cut goes straight up through the mask to the first outline
     above: the outer one, or a hole whose own cut starts higher. So the lowest hole is taken first, and is part of
     the one above when its turn comes. No two cuts meet, because each ends at the first outline.
     """
-    points = [tuple(point) for point in corners.points.tolist()]
-    # What hangs on each corner, and on each edge along a row by the column where its cut arrives.
-    on_corner: dict[int, list[tuple[int, int]]] = {}
-    on_edge: dict[int, dict[int, list[tuple[int, int]]]] = {}
+    width = inside.shape[1]
     both = inside[:, :-1] & inside[:, 1:]
-    keys = corners.points[corners.edges] @ np.array([inside.shape[1], 1])
+    keys = corners.points[corners.edges] @ np.array([width, 1])
+    cuts: dict[int, list[Cut]] = {}
     lines = []
-    order = sorted(range(len(loops)), key=lambda n: -int(corners.points[loops[n], 0].min()))
-    for number in order:
-        loop = loops[number]
-        if not holes[number]:
-            lines.append(np.array(_walk(loop, points, on_corner, on_edge, corners)))
+    for loop in sorted(loops, key=lambda loop: -int(corners.points[loop, 0].min())):
+        walk = _walk(loop, corners, cuts)
+        if _doubled_area(corners.points[loop]) > 0:
+            lines.append(np.array(walk))
             continue
-        top = corners.points[loop]
-        first = int(np.lexsort((top[:, 1], top[:, 0]))[0])
-        walk = _walk(np.roll(loop, -first), points, on_corner, on_edge, corners)
-        row, column = walk[0]
+        row, column = top = min(walk)
         row -= int(both[row::-1, column].argmin())
-        row += 0
-        place = int(np.searchsorted(keys, row * inside.shape[1] + column))
-        hanging = [*walk, walk[0]]
-        if place < len(keys) and keys[place] == row * inside.shape[1] + column:
-            on_corner.setdefault(int(corners.edges[place]), []).extend(hanging)
-        else:
-            on_edge.setdefault(place // 2, {})[column] = hanging
+        edge = int(np.searchsorted(keys, row * width + column)) // 2
+        first = walk.index(top)
+        cuts.setdefault(edge, []).append(((row, column), [*walk[first:], *walk[:first], top]))
     return lines
+
+
+def _walk(loop: Points, corners: _Corners, cuts: dict[int, list[Cut]]) -> list[tuple[int, int]]:
+    """Return the points of an outline, with what hangs on its edges along rows where their cuts arrive."""
+    walk: list[tuple[int, int]] = []
+    for start, stop in zip(loop[::2], loop[1::2], strict=True):
+        first, last = (tuple(corners.points[corner].tolist()) for corner in (start, stop))
+        walk.append(first)
+        for place, hanging in sorted(cuts.get(int(corners.edge_of[start]), ()), reverse=first > last):
+            walk += [place] * (place != first) + hanging + [place] * (place != last)
+        walk.append(last)
+    return walk
+
+
+def filled(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return which pixels' centres lie within polygons, by the even-odd rule over all of them together.
+
+    So a polygon within another is a hole in it, and a keyhole's cut, walked there and back, counts for nothing. A
+    centre on an edge counts on the low side and not on the high one, so that polygons side by side share no pixel.
+
+    Args:
+        polygons: per polygon its corners as (row, column), shape (corners, 2), with the centre of pixel (0, 0) at
+            (0, 0); the last corner joins the first. What lies outside of the mask is cut off.
+        shape: rows and columns of the mask.
+    """
+    if not polygons:
+        return np.zeros(shape, np.bool_)
+    starts = np.concatenate(polygons)
+    stops = np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons])
+    first = np.ceil(np.minimum(starts[:, 0], stops[:, 0])).clip(0, shape[0]).astype(np.int64)
+    last = np.ceil(np.maximum(starts[:, 0], stops[:, 0])).clip(0, shape[0]).astype(np.int64)
+    # Every edge crosses the rows from `first` up to, not including, `last`; each crossing toggles the rest of its row.
+    crossed = last - first
+    edge = np.repeat(np.arange(len(starts)), crossed)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(crossed) - crossed, crossed) + first[edge]
+    begin, end = starts[edge], stops[edge]
+    place = begin[:, 1] + (row - begin[:, 0]) / (end[:, 0] - begin[:, 0]) * (end[:, 1] - begin[:, 1])
+    column = np.ceil(place).clip(0, shape[1]).astype(np.int64)
+    toggles = np.bincount(row * (shape[1] + 1) + column, minlength=shape[0] * (shape[1] + 1))
+    return np.asarray(np.cumsum(toggles.reshape(shape[0], shape[1] + 1), axis=1)[:, :-1] % 2 == 1)

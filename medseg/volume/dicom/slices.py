@@ -25,7 +25,8 @@ VOLUME_CLASSES = {
     "Enhanced PET Image Storage",
     "Legacy Converted Enhanced PET Image Storage",
 }
-SEGMENTATIONS = {"Segmentation Storage", "Label Map Segmentation Storage"}
+# Newer than pydicom's dictionary: Label Map Segmentation Storage, by its UID.
+SEGMENTATIONS = {"Segmentation Storage", "1.2.840.10008.5.1.4.1.1.66.7", "Label Map Segmentation Storage"}
 STRUCTURES = {"RT Structure Set Storage"}
 # What tells stacks of one series apart that lie on the same positions: phases, echoes, b-values, repetitions.
 PHASES = (
@@ -149,7 +150,7 @@ def stored_voxels(file: StoredFile) -> bytes:
     try:
         _, data = next(contents([file]))
         dataset = pydicom.dcmread(io.BytesIO(data), force=True)
-        return f"{dataset.get('RescaleSlope')} {dataset.get('RescaleIntercept')} ".encode() + dataset.PixelData
+        return f"{dataset.get('RescaleSlope')} {dataset.get('RescaleIntercept')} ".encode() + bytes(dataset.PixelData)
     except Exception:  # as in _read_header
         return b""
 

@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from pydicom.pixels.utils import get_expected_length
 
 from medseg.errors import CorruptFileError
 from medseg.volume.dicom.series import Layout, Series
@@ -59,9 +60,9 @@ def _decode(series: Series) -> dict[StoredFile, NDArray[Any]]:
 
 def _decode_file(file: StoredFile, path: Path, multi_frame: bool, shape: tuple[int, int]) -> NDArray[Any]:
     try:
-        array = _stored_frames(path) if multi_frame else sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-        return np.asarray(array).reshape(-1, *shape)
-    except (RuntimeError, ValueError, EOFError) as error:
+        array = _stored_frames(path) if multi_frame else _voxels(path)
+        return array.reshape(-1, *shape)
+    except (RuntimeError, ValueError, EOFError, AttributeError) as error:
         raise CorruptFileError(
             f"reading the slice {file}",
             found=f"its slice {file.name} is damaged ({_reason(error)})",
@@ -74,19 +75,28 @@ def _reason(error: Exception) -> str:
     return lines[-1].rpartition("): ")[2][:120] if lines else type(error).__name__
 
 
+def _voxels(path: Path) -> NDArray[Any]:
+    return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO")))
+
+
 def _stored_frames(path: Path) -> NDArray[Any]:
     """Return the voxels of a multi-frame file as they are stored.
 
-    GDCM applies the first frame's slope and intercept to all of them, so it is given a copy that has none.
+    GDCM applies the first frame's slope and intercept to all of them, so it is given a copy that has none; and it takes
+    what lies in memory for frames that a plain file lacks, so they are counted.
     """
-    dataset = pydicom.dcmread(path)
-    for group in (*dataset.get("SharedFunctionalGroupsSequence", ()), *dataset.PerFrameFunctionalGroupsSequence):
-        if FRAME_RESCALING in group:
-            delattr(group, FRAME_RESCALING)
-    with tempfile.TemporaryDirectory(prefix="medseg-") as folder:
+    with pydicom.config.disable_value_validation(), tempfile.TemporaryDirectory(prefix="medseg-") as folder:
+        dataset = pydicom.dcmread(path, force=True)
+        if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+            promised = get_expected_length(dataset)
+            if len(dataset.PixelData) < promised:
+                raise EOFError(f"it holds {len(dataset.PixelData)} bytes of voxels where {promised} are promised")
+        for group in (*dataset.get("SharedFunctionalGroupsSequence", ()), *dataset.PerFrameFunctionalGroupsSequence):
+            if FRAME_RESCALING in group:
+                delattr(group, FRAME_RESCALING)
         copy = Path(folder, "frames.dcm")
         dataset.save_as(copy)
-        return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(copy))))
+        return _voxels(copy)
 
 
 def _plane(slice_: Slice, frames: NDArray[Any]) -> NDArray[Any]:

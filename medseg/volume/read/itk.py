@@ -1,13 +1,15 @@
 """Read NRRD, MHA and MHD files through SimpleITK, and turn its LPS images into volumes."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import SimpleITK as sitk
 from isal import igzip, isal_zlib
 
-from medseg.errors import CorruptFileError, DimensionError, NoAffineError
+from medseg.errors import CorruptFileError, DimensionError, NoAffineError, SingularAffineError
 from medseg.volume.geometry import LPS_TO_RAS, Geometry
+from medseg.volume.plausible import check_size, leaning_remarks
 from medseg.volume.volume import Volume
 
 # What a header needs to place its voxels; MetaImage has several names for one thing.
@@ -20,17 +22,33 @@ def read_itk(path: Path) -> Volume:
 
     Raises:
         CorruptFileError: SimpleITK cannot read it, it is shorter than its header says, or its checksum does not hold.
-        NoAffineError: a NRRD file without directions.
+        NoAffineError: the header lacks directions or origin.
+        SingularAffineError: the directions squeeze space flat.
+        SizeError: the scan is larger than any body.
         DimensionError: fewer than three axes, or more than four.
     """
     _check_file(path)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")  # by content, whatever the suffix
+    reader.SetFileName(str(path))
     try:
-        image = sitk.ReadImage(str(path))
+        image = reader.Execute()
     except RuntimeError as error:
+        if "Bad direction" in str(error):
+            raise SingularAffineError(
+                f"placing {path} in the patient",
+                found="the directions in its header squeeze space flat",
+                remedy="repair the header, or convert the scan from its DICOM again",
+            ) from error
         raise CorruptFileError(
             f"reading {path}", found=last_line(error), remedy="copy it again from its source"
         ) from error
     return volume_of(image)
+
+
+def _is_nrrd(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"NRRD"
 
 
 def _check_file(path: Path) -> None:
@@ -39,14 +57,9 @@ def _check_file(path: Path) -> None:
     Without directions it takes the patient for upright; and it ignores the checksums of compressed voxels, so that a
     damaged file would read as noise.
     """
+    nrrd = _is_nrrd(path)
     with path.open("rb") as file:
-        nrrd = file.read(4) == b"NRRD"
-        header: dict[str, str] = {}
-        for line in file:
-            key, _, value = line.decode("latin-1").partition(":" if nrrd else "=")
-            header[key.strip().lower()] = value.strip()
-            if not line.strip() or key.strip() == "ElementDataFile":
-                break
+        header = _read_header(file, path, nrrd)
         needed = NRRD_PLACE if nrrd else META_PLACE
         missing = [names[0] for names in needed if not set(names) & header.keys()]
         if missing:
@@ -65,6 +78,21 @@ def _check_file(path: Path) -> None:
             raise CorruptFileError(
                 f"unzipping {path}", found=f"the voxels are damaged ({error})", remedy="copy it again from its source"
             ) from error
+
+
+def _read_header(file: BinaryIO, path: Path, nrrd: bool) -> dict[str, str]:
+    """Return the keys, in lower case, and values of a header, up to the empty line or the key that ends it."""
+    header: dict[str, str] = {}
+    for line in file:
+        key, _, value = line.decode("latin-1").partition(":" if nrrd else "=")
+        header[key.strip().lower()] = value.strip()
+        if not line.strip() or key.strip() == "ElementDataFile":
+            return header
+    if "data file" in header:
+        return header
+    raise CorruptFileError(
+        f"reading the header of {path}", found="the file ends within it", remedy="copy it again from its source"
+    )
 
 
 def last_line(error: Exception) -> str:
@@ -96,6 +124,9 @@ def volume_of(image: sitk.Image) -> Volume:
     lps[:3, 3] = image.GetOrigin()[:3]
     channels = spatial.transpose(3, 2, 1, 0)
     if channels.dtype == np.float64:
-        channels = channels.astype(np.float32)
+        with np.errstate(over="ignore"):  # becomes infinite, which is an error of its own
+            channels = channels.astype(np.float32)
     _, i, j, k = channels.shape
-    return Volume(channels, Geometry((i, j, k), LPS_TO_RAS @ lps))
+    geometry = Geometry((i, j, k), LPS_TO_RAS @ lps)
+    check_size(geometry)
+    return Volume(channels, geometry, leaning_remarks(geometry))

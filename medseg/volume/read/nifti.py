@@ -11,8 +11,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from medseg.errors import CorruptFileError, DimensionError, NoAffineError, NotAnImageError
-from medseg.volume.geometry import Geometry
+from medseg.errors import CorruptFileError, DimensionError, NotAnImageError
+from medseg.remarks import Remark
+from medseg.volume.read.nifti_place import place
 from medseg.volume.volume import Volume
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -28,20 +29,15 @@ def read_nifti(path: Path) -> Volume:
     Raises:
         NotAnImageError: not NIfTI.
         CorruptFileError: truncated, or its gzip checksum does not hold.
-        NoAffineError: neither sform nor qform is set.
+        NoAffineError, SingularAffineError, SizeError: from `place`.
         DimensionError: fewer than three axes, or more than four that count.
     """
     data = _inflate(path)
     image = _parse(data, path)
-    if not (int(image.header["sform_code"]) or int(image.header["qform_code"])):
-        raise NoAffineError(
-            f"placing {path} in the patient",
-            found="its header sets neither sform nor qform",
-            remedy="set one once you know the scan's orientation, or convert it from its DICOM again",
-        )
     array = _voxels(image, len(data), path)
     i, j, k = array.shape[:3]
-    return Volume(np.moveaxis(array, 3, 0), Geometry((i, j, k), image.affine))
+    geometry, remarks = place(image.header, image.affine, (i, j, k), path)
+    return Volume(np.moveaxis(array, 3, 0), geometry, (*remarks, *_slope_remarks(image, data)))
 
 
 def _inflate(path: Path) -> bytes:
@@ -81,6 +77,16 @@ def _parse(data: bytes, path: Path) -> Any:
         ) from error
 
 
+def _slope_remarks(image: Any, data: bytes) -> tuple[Remark, ...]:
+    """Return W_SLOPE when the file's slope is below zero or no number; 0 stands for none."""
+    header = image.header_class(data[: image.header.sizeof_hdr], check=False)  # nibabel clears the image's own
+    slope = float(header["scl_slope"])
+    if math.isfinite(slope) and slope >= 0:
+        return ()
+    done = "light and dark are turned around" if math.isfinite(slope) else "the voxels were taken as they are stored"
+    return (Remark("W_SLOPE", f"Its header has the slope {slope:g}: {done}. Convert it from its DICOM again."),)
+
+
 def _voxels(image: Any, size: int, path: Path) -> NDArray[Any]:
     """Return the voxels as (I, J, K, C): integers when the slope is 1 and the intercept 0, otherwise float32.
 
@@ -113,4 +119,5 @@ def _voxels(image: Any, size: int, path: Path) -> NDArray[Any]:
             remedy="give one number per voxel and channel",
         )
     wanted = np.dtype(np.float32) if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
-    return np.asarray(array, wanted).reshape(*shape[:3], -1)
+    with np.errstate(over="ignore"):  # becomes infinite, which is an error of its own
+        return np.asarray(array, wanted).reshape(*shape[:3], -1)

@@ -11,12 +11,14 @@ from medseg.errors import (
     GridMismatchError,
     MedsegError,
     MissingFileError,
+    NoAffineError,
 )
-from medseg.volume.find import find_source, unreadable
+from medseg.volume.find import find_label_map, find_source, unreadable
 from medseg.volume.label_map import LabelMap
 from medseg.volume.read.dicom import read_series
 from medseg.volume.read.itk import read_itk
 from medseg.volume.read.nifti import read_nifti
+from medseg.volume.read.segmentation import Segmentation
 from medseg.volume.source import Source
 from medseg.volume.volume import Volume
 
@@ -50,21 +52,41 @@ def read_volume(source: Source | Path, *, channels: int | None = 1, allow_gaps: 
             )
         volume.check_finite()
     except MedsegError as error:
-        raise _naming(error, source.place) from error
+        raise naming(error, source.place) from error
     return volume
 
 
 def read_label_map(source: Source | Path) -> LabelMap:
-    """Read a label map: as `read_volume`, and its values have to be whole numbers from 0 to 65535."""
-    volume = read_volume(source)
-    place = source if isinstance(source, Path) else source.place
+    """Read a label map that stands alone; `read_reference` reads it onto the grid of its image.
+
+    Args:
+        source: an image file, whose values have to be whole numbers from 0 to 65535; or a DICOM SEG, whose ids are its
+            segment numbers, on the grid of the slices that it has.
+
+    Raises:
+        FileError, ScanError: as `read_volume`.
+        FractionalLabelError: other values.
+        NoAffineError: an RTSTRUCT, which has no grid.
+    """
+    if isinstance(source, Path):
+        source = find_label_map(source)
+    if source.kind == "structures":
+        raise NoAffineError(
+            f"reading {source.place}",
+            found="it is an RTSTRUCT, which holds contours and no voxels",
+            remedy="give the image it was drawn on as well",
+        )
     try:
+        if source.kind == "segmentation":
+            segmentation = Segmentation.open(source.paths[0])
+            return segmentation.paint(segmentation.grid(), {number: number for number in sorted(segmentation.names)})
+        volume = read_volume(source)
         return LabelMap(volume.array[0], volume.geometry)
     except MedsegError as error:
-        raise _naming(error, place) from error
+        raise naming(error, source.place) from error
 
 
-def _naming(error: MedsegError, place: Path) -> MedsegError:
+def naming(error: MedsegError, place: Path) -> MedsegError:
     """Return the error with the file's name in front, unless it names it already."""
     if str(place) in error.asked:
         return error
@@ -91,7 +113,8 @@ def _read_files(source: Source) -> Volume:
             )
     if len(volumes) == 1:
         return first
-    return Volume(np.concatenate([volume.array for volume in volumes]), first.geometry)
+    remarks = dict.fromkeys(remark for volume in volumes for remark in volume.remarks)
+    return Volume(np.concatenate([volume.array for volume in volumes]), first.geometry, tuple(remarks))
 
 
 def _read_file(path: Path) -> Volume:

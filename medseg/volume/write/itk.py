@@ -7,11 +7,14 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from medseg.labels import LabelSet
 from medseg.volume.geometry import LPS_TO_RAS, Geometry
 
 
-def save_itk(array: NDArray[Any], geometry: Geometry, path: Path) -> None:
+def save_itk(array: NDArray[Any], geometry: Geometry, path: Path, labels: LabelSet | None = None) -> None:
     """Write channels, shape (C, I, J, K), as one 3D image; more than one channel makes vector voxels.
+
+    Names and colours of labels go into a NRRD file as 3D Slicer writes its segments; MHA has no place for them.
 
     Raises:
         OSError: SimpleITK could not write.
@@ -22,6 +25,12 @@ def save_itk(array: NDArray[Any], geometry: Geometry, path: Path) -> None:
     image.SetSpacing(geometry.spacing_mm)
     image.SetDirection((lps[:3, :3] / np.array(geometry.spacing_mm)).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
+    for number, label in enumerate(labels or () if path.name.lower().endswith(".nrrd") else ()):
+        image.SetMetaData(f"Segment{number}_ID", f"Segment_{label.id}")
+        image.SetMetaData(f"Segment{number}_Name", label.name)
+        image.SetMetaData(f"Segment{number}_LabelValue", str(label.id))
+        image.SetMetaData(f"Segment{number}_Layer", "0")
+        image.SetMetaData(f"Segment{number}_Color", " ".join(f"{part / 255:.6g}" for part in label.colour))
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:

@@ -1,0 +1,163 @@
+"""Preflight: read everything that is to be trained on or segmented, and say what would go wrong."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from medseg.check.expected import Expected
+from medseg.check.finding import Finding
+from medseg.check.look import Look, look_at_case, look_at_scan
+from medseg.check.together import lacking_labels, patients_on_both_sides, same_scans
+from medseg.dataset import open_dataset
+from medseg.errors import DuplicateCaseError, MedsegError
+from medseg.progress import Notify, Progress, ignore
+from medseg.shipped import manifest_path
+from medseg.volume import Source, look_through, tell_apart
+from medseg.volume.find import empty
+from medseg.volume.source import duplicate_ids
+
+# Reading waits for the disk and inflates outside Python's lock; more threads than these hold too many scans at once.
+MOST_READERS = 4
+LISTING = "dataset.json"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a preflight found.
+
+    Attributes:
+        cases: the ids of those looked at.
+        findings: in the order of the cases.
+    """
+
+    cases: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def fine(self) -> int:
+        """How many cases have no finding."""
+        found = {finding.case_id for finding in self.findings}
+        return sum(case_id not in found for case_id in self.cases)
+
+    @property
+    def passed(self) -> bool:
+        """Whether there are cases, and no errors; warnings pass."""
+        return bool(self.cases) and not any(finding.severity == "error" for finding in self.findings)
+
+
+def check(
+    paths: Sequence[Path], *, manifest: str | None = None, model: str | None = None, notify: Notify = ignore
+) -> Checked:
+    """Look over datasets and scans.
+
+    Args:
+        paths: a dataset is a folder with a dataset.json, a manifest file, or with `manifest` any folder; everything
+            else is looked through for scans to segment.
+        manifest: the shipped manifest of folders without a dataset.json.
+        model: the recipe, run or model package that the scans are for.
+        notify: hears of each case and each finding.
+
+    Raises:
+        UnknownNameError: no recipe or manifest of this name.
+        RecipeError, PackageError: `model` cannot be read.
+    """
+    expected = Expected.by(model) if model else Expected()
+    if manifest:
+        manifest_path(manifest)
+    parts: list[Checked] = []
+    scans: list[Path] = []
+    for path in paths:
+        if path.suffix == ".json" or (path / LISTING).is_file() or (manifest and path.is_dir()):
+            parts.append(_check_dataset(path, manifest, expected, notify))
+        else:
+            scans.append(path)
+    if scans:
+        parts.append(_check_scans(scans, expected, notify))
+    return Checked(
+        tuple(case_id for part in parts for case_id in part.cases),
+        tuple(finding for part in parts for finding in part.findings),
+    )
+
+
+def _check_dataset(path: Path, manifest: str | None, expected: Expected, notify: Notify) -> Checked:
+    """Look over a dataset; where its manifest makes no sense, its cases are not read."""
+    try:
+        dataset = open_dataset(path, manifest=manifest)
+        dataset.manifest.label_set.select(expected.labels)
+        dataset.split(None)
+    except MedsegError as error:
+        return Checked((), tuple(_told([Finding.of(None, error)], notify)))
+    wanted = expected.of_dataset(dataset.manifest)
+    looks = list(_each(lambda case: look_at_case(dataset, case, wanted), dataset.cases, notify))
+    between = [
+        *patients_on_both_sides(dataset.manifest),
+        *same_scans(looks, dataset.folds),
+        *lacking_labels(looks, dataset.folds, dataset.manifest.label_set),
+    ]
+    return _checked(looks, between, notify)
+
+
+def _check_scans(paths: Sequence[Path], expected: Expected, notify: Notify) -> Checked:
+    """Look over scans that are to be segmented; what holds none, or cannot be opened, is a finding too."""
+    sources: list[Source] = []
+    refused: list[Finding] = []
+    for path in paths:
+        try:
+            found = look_through(path, notify=notify)
+        except MedsegError as error:
+            refused.append(Finding.of(path.name, error))
+            continue
+        refused += [Finding.of(place.name, error) for place, error in found.refused]
+        sources += found.scans
+        if not (found.scans or found.refused):
+            refused.append(Finding.of(path.name, empty(path, found)))
+    sources = tell_apart(sources)
+    looks = list(_each(lambda source: look_at_scan(source, expected), sources, notify))
+    part = _checked(looks, [*_collisions(sources), *same_scans(looks, {})], notify)
+    told = _told(refused, notify)
+    return Checked((*part.cases, *(finding.case_id or "" for finding in told)), (*part.findings, *told))
+
+
+def _each(look: Callable[[T], Look], items: Sequence[T], notify: Notify) -> Iterator[Look]:
+    """Yield a look at each item, in their order, some at a time."""
+    pool = ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1))
+    try:
+        for done, seen in enumerate(pool.map(look, items), start=1):
+            message = "\n".join(map(str, seen.findings))
+            notify(Progress("check", done, len(items), note=seen.case_id, message=message))
+            yield seen
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _collisions(sources: Sequence[Source]) -> Iterator[Finding]:
+    """Yield an error for each scan whose case id another one has."""
+    repeated = duplicate_ids([source.case_id for source in sources])
+    for source in sources:
+        if source.case_id in repeated:
+            error = DuplicateCaseError(
+                f"naming the results of {source.place}",
+                found=f"another scan also has the case id {source.case_id!r}, and their results would collide",
+                remedy="rename one of them, or predict them into different folders",
+            )
+            yield Finding.of(source.case_id, error)
+
+
+def _checked(looks: Sequence[Look], between: Sequence[Finding], notify: Notify) -> Checked:
+    """Return the findings of cases and between them, case by case, and those of the whole dataset last."""
+    order = {look.case_id: number for number, look in enumerate(looks)}
+    findings = [*(finding for look in looks for finding in look.findings), *_told(between, notify)]
+    findings.sort(key=lambda finding: order.get(finding.case_id or "", len(order)))
+    return Checked(tuple(look.case_id for look in looks), tuple(findings))
+
+
+def _told(findings: Sequence[Finding], notify: Notify) -> list[Finding]:
+    """Tell the findings that no single case has made, and return them."""
+    for done, finding in enumerate(findings, start=1):
+        notify(Progress("compare", done, len(findings), message=str(finding)))
+    return list(findings)

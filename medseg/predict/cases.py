@@ -1,0 +1,135 @@
+"""Cases: the scans that a command is about, found before any work."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medseg.errors import DuplicateCaseError, MedsegError
+from medseg.predict.shard import Shard
+from medseg.progress import Notify, Progress, ignore
+from medseg.volume import Found, Source, look_through, tell_apart
+from medseg.volume.find import empty
+from medseg.volume.source import duplicate_ids
+
+# Of why files are passed over, as many are said; run.json has them all.
+MOST_REASONS = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan, or what stood in its way.
+
+    Attributes:
+        case_id: what its outputs are called.
+        place: the file, series folder or zip.
+        source: its voxels; None when they cannot be had.
+        error: why not.
+    """
+
+    case_id: str
+    place: Path
+    source: Source | None = None
+    error: MedsegError | None = None
+
+    def named(self, deidentify: bool) -> str:
+        """Return what results call the place: its path, or only its own name."""
+        return self.place.name if deidentify else str(self.place)
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders above it, as they stand in front of names in messages."""
+        paths = [self.place, *(self.source.paths if self.source else ())]
+        return sorted({str(path.parent / "x")[:-1] for path in paths} - {""})
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What a command works on.
+
+    Attributes:
+        own: the cases it does, in the order of their ids.
+        elsewhere: the cases that other shards do.
+        passed_over: DICOM files that are no scan, each with its reason.
+        inputs: where all of it was looked for.
+    """
+
+    own: tuple[Case, ...]
+    elsewhere: tuple[Case, ...] = ()
+    passed_over: tuple[tuple[Path, str], ...] = ()
+    inputs: tuple[Path, ...] = ()
+
+    def shard(self, shard: Shard) -> "Cases":
+        """Return one shard of these cases; the others know of it."""
+        own = tuple(case for index, case in enumerate(self.own) if shard.has(index))
+        elsewhere = tuple(case for index, case in enumerate(self.own) if not shard.has(index))
+        return replace(self, own=own, elsewhere=elsewhere)
+
+
+def find_cases(inputs: Sequence[Path], *, out: Path | None = None, notify: Notify = ignore) -> Cases:
+    """Return every scan at the inputs.
+
+    An input that is missing or holds no scan becomes a failed case, named after its path; so does each file or folder
+    that cannot be opened, and every scan whose case id stands twice even with the folders above in front: their outputs
+    would overwrite each other. The others go on.
+
+    Args:
+        inputs: files, series folders, zips, or folders of any number of these.
+        out: where outputs go. What lies there is no case, unless an input lies there itself.
+        notify: hears how many were found.
+    """
+    sources: list[Source] = []
+    refused: list[Case] = []
+    passed_over: list[tuple[Path, str]] = []
+    for path in inputs:
+        try:
+            found = look_through(path, notify=notify)
+        except MedsegError as error:
+            refused.append(Case(path.name, path, error=error))
+            continue
+        scans = _outside(found, path, out)
+        sources += scans
+        refused += [Case(place.name, place, error=error) for place, error in found.refused]
+        passed_over += [(Path(name), reason) for name, reason in found.passed_over]
+        if not scans and not found.refused:
+            refused.append(Case(path.name, path, error=empty(path, found)))
+    notify(Progress("find", len(sources), len(sources), message=_passed_over(passed_over)))
+    cases = [*_single(tell_apart(sources)), *refused]
+    cases.sort(key=lambda case: (case.case_id, str(case.place)))
+    return Cases(tuple(cases), passed_over=tuple(passed_over), inputs=tuple(inputs))
+
+
+def _outside(found: Found, path: Path, out: Path | None) -> list[Source]:
+    """Return the scans that are no outputs."""
+    if out is None or path.resolve().is_relative_to(out.resolve()):
+        return found.scans
+    return [scan for scan in found.scans if not scan.place.resolve().is_relative_to(out.resolve())]
+
+
+def _passed_over(files: Sequence[tuple[Path, str]]) -> str:
+    """Return a sentence on DICOM files that are no scans, empty when there are none."""
+    if not files:
+        return ""
+    reasons = Counter(reason for _, reason in files).most_common()
+    listed = [f"{count} × {reason}" for reason, count in reasons[:MOST_REASONS]]
+    more = f", and {len(reasons) - MOST_REASONS} more reasons" if len(reasons) > MOST_REASONS else ""
+    return f"{len(files)} DICOM file(s) are no scans and are passed over: {', '.join(listed)}{more}."
+
+
+def _single(sources: Sequence[Source]) -> list[Case]:
+    """Return a case for each source; those whose id stands twice have failed."""
+    repeated = duplicate_ids([source.case_id for source in sources])
+    return [
+        Case(source.case_id, source.place, None, _collision(source))
+        if source.case_id in repeated
+        else Case(source.case_id, source.place, source)
+        for source in sources
+    ]
+
+
+def _collision(source: Source) -> DuplicateCaseError:
+    return DuplicateCaseError(
+        f"predicting {source.place}",
+        found=f"another input also has the case id {source.case_id!r}, and their outputs would collide",
+        remedy="rename one of them, or predict them into different folders",
+    )

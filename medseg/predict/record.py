@@ -1,0 +1,79 @@
+"""Record: results.jsonl and run.json of an output folder. Several commands may write to them at once."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from medseg.atomic import locked, write_text
+from medseg.predict.case_result import CaseResult
+from medseg.predict.cases import Cases
+from medseg.predict.outputs import remove_leftovers
+from medseg.run import Run, append_line, as_line, read_lines
+
+
+class Record:
+    """What a folder says about its cases.
+
+    Args:
+        run: the folder.
+        cases: what this command does, and what others may be doing.
+        deidentify: whether the folders of scans are left out.
+        facts: what else run.json says.
+    """
+
+    def __init__(self, run: Run, cases: Cases, *, deidentify: bool, **facts: Any) -> None:
+        self._run = run
+        self._elsewhere = {(case.case_id, case.named(deidentify)) for case in cases.elsewhere}
+        self._facts = facts | {
+            "inputs": [path.name if deidentify else str(path) for path in cases.inputs],
+            "passed_over": [
+                {"file": path.name if deidentify else str(path), "reason": reason} for path, reason in cases.passed_over
+            ],
+        }
+
+    def read(self) -> list[CaseResult]:
+        """Return the lines of results.jsonl; what is none, such as one that a crash cut off, is left out."""
+        results = []
+        for line in read_lines(self._run.results):
+            try:
+                results.append(CaseResult.from_json(line))
+            except TypeError:
+                continue
+        return results
+
+    def begin(self, held: Iterable[CaseResult]) -> None:
+        """Start with the results that need no work, and leave those of other shards as they are.
+
+        Raises:
+            UnwritableError: no permission or no space.
+        """
+        with locked(self._run.results):
+            remove_leftovers(self._run.folder, [self._run.results.name, "run.json"])
+            others = [result for result in self.read() if (result.case_id, result.input) in self._elsewhere]
+            self._write([*others, *held])
+
+    def append(self, result: CaseResult) -> None:
+        """Add a line to results.jsonl.
+
+        Raises:
+            UnwritableError: no permission or no space.
+        """
+        with locked(self._run.results):
+            append_line(self._run.results, result.as_json())
+
+    def close(self) -> None:
+        """Bring the lines into the order of the case ids, and tell of all of them in run.json.
+
+        Raises:
+            UnwritableError: no permission or no space.
+        """
+        with locked(self._run.results):
+            self._write(self.read())
+
+    def _write(self, results: list[CaseResult]) -> None:
+        results.sort(key=lambda result: (result.case_id, result.input))
+        write_text(self._run.results, "".join(as_line(result.as_json()) for result in results))
+        self._run.write_record(
+            **self._facts,
+            cases=[result.case_id for result in results],
+            failed=[result.case_id for result in results if result.failed],
+        )

@@ -1,0 +1,70 @@
+"""Resume: which cases an earlier command has done so well that they need not be done again."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from medseg.errors import MedsegError
+from medseg.predict.case_result import CaseResult
+from medseg.predict.cases import Case
+from medseg.predict.outputs import fingerprint
+from medseg.predict.settings import Settings
+from medseg.progress import Notify, Progress, ignore
+from medseg.volume.opens import opens
+
+
+def done_before(
+    cases: Sequence[Case],
+    earlier: Sequence[CaseResult],
+    folder: Path,
+    *,
+    model_sha256: str,
+    settings: Settings,
+    notify: Notify = ignore,
+) -> list[CaseResult | None]:
+    """Return for each case the result of an earlier command if it still holds, else None.
+
+    A result holds when it says "ok", when each of its outputs is there, whole and opens, and when scan, model and
+    settings are the same.
+
+    Args:
+        cases: what is to be done.
+        earlier: the lines of results.jsonl.
+        folder: where the outputs are.
+        model_sha256: the model's.
+        settings: of this command.
+        notify: hears of each case looked at.
+    """
+    by_id = {
+        result.case_id: result
+        for result in earlier
+        if (result.status, result.model_sha256, result.settings) == ("ok", model_sha256, settings.as_json())
+    }
+    held: list[CaseResult | None] = []
+    for case in cases:
+        old = by_id.get(case.case_id)
+        stands = old is not None and _stands(old, folder) and _same_scan(old, case)
+        held.append(replace(old, input=case.named(settings.deidentify)) if old and stands else None)
+        note = f"{len(held) - held.count(None)} done before"
+        notify(Progress("resume", len(held), len(cases), note=note))
+    return held
+
+
+def _stands(old: CaseResult, folder: Path) -> bool:
+    """Say whether every output is there as it was written."""
+    paths = [folder / name for name in old.outputs]
+    try:
+        return bool(paths) and all(
+            path.stat().st_size == old.files[name]["bytes"] and fingerprint(path) == old.files[name] and opens(path)
+            for name, path in zip(old.outputs, paths, strict=True)
+        )
+    except (OSError, KeyError):
+        return False
+
+
+def _same_scan(old: CaseResult, case: Case) -> bool:
+    """Say whether the scan's files hold what they held; a scan that cannot be read is done again, and fails there."""
+    try:
+        return case.source is not None and case.source.digest() == old.input_sha256
+    except (OSError, MedsegError):
+        return False

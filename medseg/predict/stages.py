@@ -1,0 +1,110 @@
+"""Stages: what is done to each case, in three parts that may run side by side."""
+
+from pathlib import Path
+
+import torch
+
+from medseg.labels import LabelSet
+from medseg.package import ModelPackage
+from medseg.predict.case_result import CaseResult
+from medseg.predict.cases import Case
+from medseg.predict.outputs import draw, possible_formats, write_outputs
+from medseg.predict.settings import Settings
+from medseg.predict.work import Work
+from medseg.run import peak_ram_mb
+from medseg.segment import Segmenter
+from medseg.volume import LabelMap, read_volume
+from medseg.volume.plausible import hu_remarks
+
+
+class Stages:
+    """Reads, infers and writes cases. Whatever goes wrong with a case stands in its result.
+
+    Args:
+        package: the model.
+        folder: where outputs go.
+        device: where the network runs.
+        settings: how cases are read and written.
+
+    Raises:
+        PackageError: the model cannot be loaded.
+    """
+
+    def __init__(self, package: ModelPackage, folder: Path, *, device: torch.device, settings: Settings) -> None:
+        self._package, self._folder, self._settings = package, folder, settings
+        self._segmenter = Segmenter.of(package, device)
+
+    def blank(self, case: Case) -> CaseResult:
+        """Return the result of a case that nothing was done to."""
+        result = CaseResult(
+            case.case_id,
+            case.named(self._settings.deidentify),
+            model_sha256=self._package.sha256,
+            settings=self._settings.as_json(),
+        )
+        if case.source and case.source.series and not self._settings.deidentify:
+            result.series_uid = case.source.series.uid or None
+        if case.error:
+            result.fail(case.error)
+        return result
+
+    def read(self, case: Case) -> Work:
+        """Read and prepare a scan."""
+        work = Work(case, self.blank(case))
+        if case.source is None:
+            return work
+        with work.alone():
+            with work.watch.stage("read"):
+                work.formats, left_out = possible_formats(case.source, self._settings)
+                volume = read_volume(case.source, channels=self._package.channels, allow_gaps=self._settings.allow_gaps)
+                work.result.input_sha256 = case.source.digest()
+            with work.watch.stage("preprocess"):
+                work.result.warn(*volume.remarks, *left_out)
+                if self._package.recipe.preprocess.window_hu is not None:
+                    work.result.warn(*hu_remarks(volume))
+                work.prepared = self._segmenter.prepare(volume)
+            work.native = volume.geometry
+            work.scan = volume if self._settings.overlay else None
+        return work
+
+    def infer(self, work: Work) -> Work:
+        """Run the network."""
+        if work.prepared is not None:
+            with work.alone(), work.watch.stage("infer"):
+                work.logits = self._segmenter.logits(work.prepared.array)
+        if self._segmenter.device.type == "cuda":
+            work.result.peak_gpu_mb = round(torch.cuda.max_memory_allocated(self._segmenter.device) / 2**20)
+        return work
+
+    def write(self, work: Work) -> CaseResult:
+        """Bring the logits home and write the label map; return the finished result."""
+        result = work.result
+        with work.alone():
+            if not result.failed:
+                self._write(work)
+        if self._settings.deidentify:
+            result.hide(work.case.folders)
+        seconds = work.watch.seconds
+        result.seconds = {stage: round(s, 4) for stage, s in {**seconds, "total": sum(seconds.values())}.items()}
+        result.peak_ram_mb = peak_ram_mb()
+        return result
+
+    def _write(self, work: Work) -> None:
+        assert work.native is not None
+        assert work.prepared is not None
+        assert work.logits is not None
+        labels, settings = self._package.labels, self._settings
+        with work.watch.stage("restore"):
+            label_map = self._segmenter.restore(work.logits, source=work.prepared.geometry, target=work.native)
+            work.result.volumes_ml = volumes_ml(label_map, labels)
+        with work.watch.stage("write"):
+            write_outputs(work, label_map, labels, self._folder, deidentify=settings.deidentify)
+            if work.scan is not None:
+                draw(work, label_map, labels, self._folder, window_hu=self._package.recipe.preprocess.window_hu)
+
+
+def volumes_ml(label_map: LabelMap, labels: LabelSet) -> dict[str, float]:
+    """Return the volume of each label in millilitres."""
+    counts = dict(enumerate(label_map.counts().tolist()))
+    voxel_ml = label_map.geometry.voxel_ml
+    return {label.name: round(sum(counts.get(part, 0) for part in label.parts) * voxel_ml, 4) for label in labels}

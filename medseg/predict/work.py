@@ -1,0 +1,56 @@
+"""Work: one case on its way from a scan to its outputs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import MedsegError, UnexpectedError
+from medseg.predict.case_result import CaseResult
+from medseg.predict.cases import Case
+from medseg.predict.formats import Format
+from medseg.stopwatch import Stopwatch
+from medseg.volume import Geometry, Volume
+
+
+@dataclass
+class Work:
+    """What is known of a case so far. A stage adds its part and lets go of what the next ones do not need.
+
+    Attributes:
+        case: the case.
+        result: what becomes of it.
+        formats: what it is written in.
+        scan: its voxels, kept where they are drawn.
+        native: the scan's own grid.
+        prepared: what the network sees.
+        logits: what the network says, shape (L, I, J, K) on the prepared grid.
+        watch: seconds in each stage.
+    """
+
+    case: Case
+    result: CaseResult
+    formats: list[Format] = field(default_factory=list)
+    scan: Volume | None = None
+    native: Geometry | None = None
+    prepared: Volume | None = None
+    logits: NDArray[np.float32] | None = None
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Make what goes wrong in the block this case's result, so that the others go on."""
+        try:
+            yield
+        except MedsegError as error:
+            self.result.fail(error)
+        except Exception as error:  # one case's surprise must not stop the others; its kind and words are kept
+            self.result.fail(
+                UnexpectedError(
+                    f"predicting {self.case.place}",
+                    found=f"{type(error).__name__}: {error}",
+                    remedy="please report this with the scan's header",
+                )
+            )
