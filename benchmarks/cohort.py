@@ -24,11 +24,12 @@ from typing import Any
 
 import torch
 
+from medseg.cases import find_cases
 from medseg.device import choose_device
 from medseg.labels import LabelSet
 from medseg.models import build_network, weights_of
 from medseg.package import ModelPackage, load_package, save_package
-from medseg.predict import cohort, find_cases
+from medseg.predict import cohort
 from medseg.recipe import load_recipe
 from medseg.synthetic import LABELS, synthetic_ct
 from medseg.volume import Volume, resample, write_image

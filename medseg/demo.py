@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
+from medseg.cases import find_cases
 from medseg.dataset import open_dataset
 from medseg.errors import OptionError
 from medseg.evaluate import Evaluation, evaluate
 from medseg.overlay import write_overlay
 from medseg.package import load_package
-from medseg.predict import CaseResult, find_cases, predict
+from medseg.predict import CaseResult, predict
 from medseg.progress import Notify, ignore
 from medseg.recipe import load_recipe
 from medseg.report import write_page

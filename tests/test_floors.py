@@ -12,8 +12,8 @@ import medseg
 PACKAGE = Path(medseg.__file__).parent
 FLOORS = [
     {"errors", "remarks"},
-    {"axes", "labels", "choose", "shipped", "atomic", "device", "progress", "stopwatch"},
-    {"volume", "picture", "manifest", "dataset", "prepared_case", "recipe", "run"},
+    {"axes", "labels", "choose", "shipped", "atomic", "device", "progress", "shard", "stopwatch"},
+    {"volume", "cases", "picture", "manifest", "dataset", "prepared_case", "recipe", "run"},
     {"preprocess", "augment", "patches", "models", "baselines", "losses", "restore", "postprocess", "metrics"}
     | {"overlay", "synthetic"},
     {"package", "segment"},

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from medseg.cases import find_cases
 from medseg.check.expected import Expected
 from medseg.check.finding import Finding
 from medseg.check.look import Look, look_at_case, look_at_scan
 from medseg.check.together import lacking_labels, patients_on_both_sides, same_scans
 from medseg.dataset import open_dataset
-from medseg.errors import DuplicateCaseError, MedsegError
+from medseg.errors import MedsegError
 from medseg.progress import Notify, Progress, ignore
 from medseg.shipped import manifest_path
-from medseg.volume import Source, look_through, tell_apart
-from medseg.volume.find import empty
-from medseg.volume.source import duplicate_ids
 
 # Reading waits for the disk and inflates outside Python's lock; more threads than these hold too many scans at once.
 MOST_READERS = 4
@@ -104,23 +102,12 @@ def _check_dataset(path: Path, manifest: str | None, expected: Expected, notify:
 
 def _check_scans(paths: Sequence[Path], expected: Expected, notify: Notify) -> Checked:
     """Look over scans that are to be segmented; what holds none, or cannot be opened, is a finding too."""
-    sources: list[Source] = []
-    refused: list[Finding] = []
-    for path in paths:
-        try:
-            found = look_through(path, notify=notify)
-        except MedsegError as error:
-            refused.append(Finding.of(path.name, error))
-            continue
-        refused += [Finding.of(place.name, error) for place, error in found.refused]
-        sources += found.scans
-        if not (found.scans or found.refused):
-            refused.append(Finding.of(path.name, empty(path, found)))
-    sources = tell_apart(sources)
+    cases = find_cases(paths, notify=notify).own
+    refused = _told([Finding.of(case.case_id, case.error) for case in cases if case.error], notify)
+    sources = [case.source for case in cases if case.source]
     looks = list(_each(lambda source: look_at_scan(source, expected), sources, notify))
-    part = _checked(looks, [*_collisions(sources), *same_scans(looks, {})], notify)
-    told = _told(refused, notify)
-    return Checked((*part.cases, *(finding.case_id or "" for finding in told)), (*part.findings, *told))
+    part = _checked(looks, list(same_scans(looks, {})), notify)
+    return Checked((*part.cases, *(finding.case_id or "" for finding in refused)), (*part.findings, *refused))
 
 
 def _each(look: Callable[[T], Look], items: Sequence[T], notify: Notify) -> Iterator[Look]:
@@ -133,19 +120,6 @@ def _each(look: Callable[[T], Look], items: Sequence[T], notify: Notify) -> Iter
             yield seen
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _collisions(sources: Sequence[Source]) -> Iterator[Finding]:
-    """Yield an error for each scan whose case id another one has."""
-    repeated = duplicate_ids([source.case_id for source in sources])
-    for source in sources:
-        if source.case_id in repeated:
-            error = DuplicateCaseError(
-                f"naming the results of {source.place}",
-                found=f"another scan also has the case id {source.case_id!r}, and their results would collide",
-                remedy="rename one of them, or predict them into different folders",
-            )
-            yield Finding.of(source.case_id, error)
 
 
 def _checked(looks: Sequence[Look], between: Sequence[Finding], notify: Notify) -> Checked:

@@ -182,9 +182,11 @@ def predict_command(
     as_json: AsJson = False,
 ) -> int:
     """Segment scans: each label map has its scan's own shape and affine. A bad scan is reported; the others go on."""
+    from medseg.cases import find_cases
     from medseg.device import choose_device
     from medseg.package import load_package
-    from medseg.predict import Settings, Shard, chosen_formats, find_cases, predict
+    from medseg.predict import Settings, chosen_formats, predict
+    from medseg.shard import Shard
 
     settings = Settings(chosen_formats(form), deidentify=deidentify, allow_gaps=allow_gaps, overlay=overlay)
     part = Shard.parse(shard)

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
+from medseg.cases import Cases
 from medseg.device import keep_freed_memory, leaves_cores, one_thread_for_numpy
 from medseg.package import ModelPackage
 from medseg.predict.case_result import CaseResult
-from medseg.predict.cases import Cases
 from medseg.predict.formats import FORMATS
 from medseg.predict.outputs import names, remove_leftovers, spare_scans
 from medseg.predict.pipeline import pipeline

@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from medseg.cases import Case
 from medseg.errors import MedsegError, NotASeriesError, OptionError
 from medseg.labels import LabelSet
 from medseg.overlay import write_overlay
 from medseg.predict.case_result import CaseResult
-from medseg.predict.cases import Case
 from medseg.predict.formats import FORMATS, Format
 from medseg.predict.settings import Settings
 from medseg.predict.work import Work

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from medseg.atomic import locked, write_text
+from medseg.cases import Cases
 from medseg.predict.case_result import CaseResult
-from medseg.predict.cases import Cases
 from medseg.predict.outputs import remove_leftovers
 from medseg.run import Run, append_line, as_line, read_lines
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medseg.cases import Case
 from medseg.errors import MedsegError
 from medseg.predict.case_result import CaseResult
-from medseg.predict.cases import Case
 from medseg.predict.outputs import fingerprint
 from medseg.predict.settings import Settings
 from medseg.progress import Notify, Progress, ignore

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import torch
 
+from medseg.cases import Case
 from medseg.labels import LabelSet
 from medseg.package import ModelPackage
 from medseg.predict.case_result import CaseResult
-from medseg.predict.cases import Case
 from medseg.predict.outputs import draw, possible_formats, write_outputs
 from medseg.predict.settings import Settings
 from medseg.predict.work import Work
 from medseg.run import peak_ram_mb
 from medseg.segment import Segmenter
 from medseg.volume import LabelMap, read_volume
-from medseg.volume.plausible import hu_remarks
+from medseg.volume.plausible import hu_remarks, scan_remarks
 
 
 class Stages:
@@ -59,7 +59,7 @@ class Stages:
                 volume = read_volume(case.source, channels=self._package.channels, allow_gaps=self._settings.allow_gaps)
                 work.result.input_sha256 = case.source.digest()
             with work.watch.stage("preprocess"):
-                work.result.warn(*volume.remarks, *left_out)
+                work.result.warn(*volume.remarks, *scan_remarks(volume), *left_out)
                 if self._package.recipe.preprocess.window_hu is not None:
                     work.result.warn(*hu_remarks(volume))
                 work.prepared = self._segmenter.prepare(volume)

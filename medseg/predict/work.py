@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.cases import Case
 from medseg.errors import MedsegError, UnexpectedError
 from medseg.predict.case_result import CaseResult
-from medseg.predict.cases import Case
 from medseg.predict.formats import Format
 from medseg.stopwatch import Stopwatch
 from medseg.volume import Geometry, Volume

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medseg.errors import OptionError
-from medseg.predict import Shard
+from medseg.shard import Shard
 
 
 @given(count=st.integers(1, 9), cases=st.integers(0, 30))

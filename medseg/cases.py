@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.errors import DuplicateCaseError, MedsegError
-from medseg.predict.shard import Shard
 from medseg.progress import Notify, Progress, ignore
+from medseg.shard import Shard
 from medseg.volume import Found, Source, look_through, tell_apart
 from medseg.volume.find import empty
 from medseg.volume.source import duplicate_ids
@@ -129,7 +129,7 @@ def _single(sources: Sequence[Source]) -> list[Case]:
 
 def _collision(source: Source) -> DuplicateCaseError:
     return DuplicateCaseError(
-        f"predicting {source.place}",
-        found=f"another input also has the case id {source.case_id!r}, and their outputs would collide",
+        f"naming the results of {source.place}",
+        found=f"another scan also has the case id {source.case_id!r}, and their results would collide",
         remedy="rename one of them, or predict them into different folders",
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from phantoms import house_geometry, house_volume, save_dicom_series
 
-from medseg.predict import Shard, find_cases
+from medseg.cases import find_cases
 from medseg.progress import Progress
+from medseg.shard import Shard
 from medseg.volume import write_image
 
 
