@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
 # Every number in the README, made again: bash benchmarks/readme_numbers.sh DATA OUT
-# Run it in the checkout, with medseg[test] installed. DATA holds msd_hippocampus (Decathlon Task04) and organs_ct
-# (TotalSegmentator's example scans). About 50 minutes on 2 cores.
+# Run it in the checkout, with medseg[test] installed. DATA holds msd_hippocampus (Decathlon Task04), organs_ct
+# (TotalSegmentator's example scans) and chaos_ct (a CT of CHAOS). About 55 minutes on 2 cores.
 set -euo pipefail
 data=$1 out=$2
 mkdir -p "$out"
 
 time medseg --help > "$out/help.txt"
 time pytest
+time medseg data check "$data/msd_hippocampus"
+python benchmarks/cohort.py "$out/cohort.json"
+python benchmarks/cohort.py "$out/cohort_large.json" --cases 20 --spacing 1.5 --alone 3
+python benchmarks/annotations.py "$data/chaos_ct/DICOM_anon"
 medseg demo --out "$out/demo"
 
 for recipe in hippocampus hippocampus_2d; do
