@@ -25,9 +25,8 @@ from typing import Any
 import torch
 
 from medseg.cases import find_cases
-from medseg.device import choose_device
 from medseg.labels import LabelSet
-from medseg.models import build_network, weights_of
+from medseg.models import build_network, pack, to_onnx, weights_of
 from medseg.package import ModelPackage, load_package, save_package
 from medseg.predict import cohort
 from medseg.recipe import load_recipe
@@ -99,7 +98,8 @@ def untrained() -> ModelPackage:
     recipe, labels = load_recipe("demo", []), LabelSet.from_names({0: "background", **LABELS})
     torch.manual_seed(0)
     network = build_network(recipe, channels=1, labels=len(labels))
-    return ModelPackage(recipe, labels, 1, weights_of(network), {})
+    onnx = to_onnx(network, patch=recipe.training.patch, channels=1)
+    return ModelPackage(recipe, labels, 1, pack(weights_of(network)), {}, onnx)
 
 
 def command(folder: Path, scans: Path, device: str) -> None:
@@ -113,7 +113,7 @@ def engine(folder: Path, device: str, way: Callable[..., None]) -> None:
     package = load_package(folder / "model")
     kept, cohort.pipeline = cohort.pipeline, way
     try:
-        results = cohort.predict(package, find_cases([folder / "scans"]), folder / "out", device=choose_device(device))
+        results = cohort.predict(package, find_cases([folder / "scans"]), folder / "out", device=device)
     finally:
         cohort.pipeline = kept
     assert not any(result.failed for result in results)

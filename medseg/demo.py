@@ -69,7 +69,8 @@ def demo(
 
     new = write_synthetic_dataset(folder / "new_data", cases=NEW_CASES, seed=seed + NEW_SEED_OFFSET)
     package = load_package(training.run.folder)
-    predictions = predict(package, find_cases([new / "imagesTr"]), folder / "predictions", device=device, notify=notify)
+    cases = find_cases([new / "imagesTr"], notify=notify)
+    predictions = predict(package, cases, folder / "predictions", device=str(device), notify=notify)
     evaluation = evaluate(folder / "predictions", new / "labelsTr", folder / "evaluation", notify=notify)
     overlays = []
     for result in predictions:

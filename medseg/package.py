@@ -1,7 +1,7 @@
 """Model package: all that prediction needs, in a folder or one zip, without pickle.
 
 `model.json` holds the resolved recipe, the labels, versions, scores and the checksum of each file;
-`weights.safetensors` the weights.
+`weights.safetensors` the weights; `model.onnx` the network with its weights, for engines that need no torch.
 """
 
 import hashlib
@@ -11,22 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
+from safetensors import deserialize
 
 from medseg.atomic import whole, write_bytes, write_json
 from medseg.errors import MissingFileError, PackageError
 from medseg.labels import LabelSet
-from medseg.models import build_network, load_weights
 from medseg.recipe import Recipe, parse_recipe
 from medseg.run import versions
 
+if TYPE_CHECKING:
+    from torch import nn
+
 FORM = "medseg-model"
 FORM_VERSION = 1
-DESCRIPTION, WEIGHTS = "model.json", "weights.safetensors"
+DESCRIPTION, WEIGHTS, ONNX = "model.json", "weights.safetensors", "model.onnx"
 # A package's files are read into memory; the largest network in use has 2 GB of weights.
 LARGEST_BYTES = 8 * 2**30
 
@@ -39,20 +39,23 @@ class ModelPackage:
         recipe: how it was trained and how it predicts.
         labels: what its channels mean.
         channels: how many channels its images have.
-        weights: by parameter name.
+        weights: by parameter name, as safetensors stores them.
         scores: the validation summary, and on which cases it was measured; empty when there is none.
+        onnx: the network with its weights; None where it could not be exported.
     """
 
     recipe: Recipe
     labels: LabelSet
     channels: int
-    weights: dict[str, Tensor]
+    weights: bytes
     scores: dict[str, Any]
+    onnx: bytes | None = None
 
     @cached_property
     def sha256(self) -> str:
-        """The SHA-256 of all that its predictions depend on: weights, recipe, labels and channels."""
-        digest = hashlib.sha256(save_tensors(self.weights))
+        """The SHA-256 of all that its predictions depend on: weights, network, recipe, labels and channels."""
+        digest = hashlib.sha256(self.weights)
+        digest.update(self.onnx or b"")
         choices = {"recipe": self.recipe_json, **self.labels.as_json(), "channels": self.channels}
         digest.update(json.dumps(choices, sort_keys=True).encode())
         return digest.hexdigest()
@@ -62,15 +65,17 @@ class ModelPackage:
         """The resolved recipe, as it stands in model.json and run.json."""
         return self.recipe.model_dump(mode="json", exclude_none=True)
 
-    def network(self) -> nn.Module:
+    def network(self) -> "nn.Module":
         """Return the network with its weights, for prediction.
 
         Raises:
             PackageError: the weights are another network's.
         """
+        from medseg.models import build_network, load_weights, unpack
+
         network = build_network(self.recipe, channels=self.channels, labels=len(self.labels), try_patch=False)
         try:
-            load_weights(network, self.weights)
+            load_weights(network, unpack(self.weights))
         except (KeyError, RuntimeError) as error:
             raise PackageError(
                 "loading the model's weights",
@@ -82,7 +87,7 @@ class ModelPackage:
 
 def save_package(package: ModelPackage, folder: Path) -> None:
     """Write a package to a folder, which appears whole."""
-    weights = save_tensors(package.weights)
+    files = {WEIGHTS: package.weights} | ({ONNX: package.onnx} if package.onnx is not None else {})
     description = {
         "form": FORM,
         "form_version": FORM_VERSION,
@@ -91,12 +96,17 @@ def save_package(package: ModelPackage, folder: Path) -> None:
         "channels": package.channels,
         "scores": package.scores,
         "versions": versions(),
-        "files": {WEIGHTS: {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}},
+        "files": {name: {"sha256": _sha256(data), "bytes": len(data)} for name, data in files.items()},
     }
     with whole(folder) as temporary:
         temporary.mkdir(parents=True)
-        write_bytes(temporary / WEIGHTS, weights)
+        for name, data in files.items():
+            write_bytes(temporary / name, data)
         write_json(temporary / DESCRIPTION, description)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def load_package(path: Path) -> ModelPackage:
@@ -137,17 +147,20 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _open(read: Callable[[str], bytes]) -> ModelPackage:
-    """Build the package from its two files."""
+    """Build the package from its files."""
     description = json.loads(read(DESCRIPTION))
     if description.get("form") != FORM or description.get("form_version") != FORM_VERSION:
         raise ValueError(f"{DESCRIPTION} is not of the form {FORM} {FORM_VERSION}")
-    weights = read(WEIGHTS)
-    if hashlib.sha256(weights).hexdigest() != description["files"][WEIGHTS]["sha256"]:
-        raise ValueError(f"{WEIGHTS} is not the file that {DESCRIPTION} describes: its checksum differs")
+    files = {name: read(name) for name in (WEIGHTS, ONNX) if name in description["files"]}
+    for name, data in files.items():
+        if _sha256(data) != description["files"][name]["sha256"]:
+            raise ValueError(f"{name} is not the file that {DESCRIPTION} describes: its checksum differs")
+    deserialize(files[WEIGHTS])  # type: ignore[no-untyped-call]  # bytes that are no weights end here
     return ModelPackage(
         recipe=parse_recipe(description["recipe"], name=DESCRIPTION),
         labels=LabelSet.from_json(description),
         channels=int(description["channels"]),
-        weights=load_tensors(weights),
+        weights=files[WEIGHTS],
         scores=description["scores"],
+        onnx=files.get(ONNX),
     )

@@ -1,12 +1,14 @@
 """Segmenter: a network at work on whole scans, from a volume to its label map."""
 
+from pathlib import Path
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from medseg.axes import AXES
-from medseg.device import multiplies_bf16
+from medseg.choose import choose
+from medseg.engine import Engine, OpenVINOEngine
+from medseg.errors import OptionError
 from medseg.labels import LabelSet
 from medseg.package import ModelPackage
 from medseg.patches import slide
@@ -16,28 +18,35 @@ from medseg.restore import restore
 from medseg.stopwatch import Stopwatch
 from medseg.volume import Geometry, LabelMap, Volume
 
+ENGINES = ("auto", "openvino", "torch")
+# Where one of these exists there may be a GPU, and torch is asked; elsewhere it need not be imported to know.
+GPU_SIGNS = ("/dev/nvidiactl", "/dev/dxg", "/System/Library/Frameworks/Metal.framework")
+
 
 class Segmenter:
     """Segments scans with one network.
 
     Args:
-        network: returns logits, (B, L, *patch).
+        engine: runs the network.
         recipe: says how to prepare, tile and decide.
         labels: what the channels mean.
-        device: where the network runs.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, labels: LabelSet, device: torch.device) -> None:
-        self._network = network.to(device)
+    def __init__(self, engine: Engine, recipe: Recipe, labels: LabelSet) -> None:
+        self.engine = engine
         self._recipe = recipe
         self._labels = labels
-        self.device = device
-        self._bf16 = uses_bf16(recipe, device)
 
     @classmethod
-    def of(cls, package: ModelPackage, device: torch.device) -> "Segmenter":
-        """Return the segmenter of a model package."""
-        return cls(package.network(), package.recipe, package.labels, device)
+    def of(cls, package: ModelPackage, *, engine: str = "auto", device: str = "auto") -> "Segmenter":
+        """Return the segmenter of a model package.
+
+        Raises:
+            UnknownNameError: no engine of this name.
+            OptionError, DeviceError: no such device, or none that the engine runs on.
+            PackageError: the model cannot be loaded by the engine.
+        """
+        return cls(choose_engine(package, engine=engine, device=device), package.recipe, package.labels)
 
     def segment(self, volume: Volume, *, stopwatch: Stopwatch | None = None) -> LabelMap:
         """Return the label map of a scan, on the scan's own grid."""
@@ -64,28 +73,42 @@ class Segmenter:
             Shape (L, I, J, K).
         """
         settings = self._recipe.prediction
-        self._network.eval()
-        image = torch.from_numpy(np.array(prepared)).to(self.device)
-        logits = slide(
-            self._forward,
-            image,
+        return slide(
+            self.engine,
+            prepared,
             patch=self._recipe.training.patch,
             overlap=settings.overlap,
             flips=[AXES.index(axis) for axis in settings.flips] if flips else [],
         )
-        return logits.cpu().numpy()
 
     def restore(self, logits: NDArray[np.float32], *, source: Geometry, target: Geometry) -> LabelMap:
         """Return the label map that logits mean on another grid."""
         return restore(logits, source=source, target=target, labels=self._labels, head=self._recipe.model.head)
 
-    def _forward(self, patches: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-            logits: Tensor = self._network(patches)
-        return logits
+
+def choose_engine(package: ModelPackage, *, engine: str = "auto", device: str = "auto") -> Engine:
+    """Return what runs a model: OpenVINO on a CPU where the package has an ONNX network, otherwise torch."""
+    choose({name: name for name in ENGINES}, engine, kind="engine")
+    precision = package.recipe.training.precision
+    if engine != "torch" and package.onnx is not None and _on_cpu(device):
+        patch, channels = package.recipe.training.patch, package.channels
+        return OpenVINOEngine(package.onnx, patch=patch, channels=channels, precision=precision)
+    if engine == "openvino":
+        raise OptionError(
+            f"--engine openvino --device {device}",
+            found="the model package has no ONNX network" if package.onnx is None else "OpenVINO runs on the CPU here",
+            remedy="leave --engine out, or use --device cpu and a model whose training ended with an ONNX network",
+        )
+    from medseg.device import choose_device
+    from medseg.engine.torch import TorchEngine
+
+    return TorchEngine(package.network(), choose_device(device), precision=precision)
 
 
-def uses_bf16(recipe: Recipe, device: torch.device) -> bool:
-    """Say whether the recipe's precision means bfloat16 on this device."""
-    precision = recipe.training.precision
-    return precision == "bf16" or (precision == "auto" and multiplies_bf16(device))
+def _on_cpu(device: str) -> bool:
+    """Say whether a device's name means the CPU, importing torch only where there may be a GPU."""
+    if device != "auto" or not any(Path(sign).exists() for sign in GPU_SIGNS):
+        return device in ("auto", "cpu")
+    from medseg.device import choose_device
+
+    return choose_device(device).type == "cpu"

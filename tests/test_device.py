@@ -1,14 +1,9 @@
 """Facts about devices: which names there are, and what is said of one that is not there."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
-from threadpoolctl import threadpool_info
 
-from medseg.device import choose_device, leaves_cores, multiplies_bf16, one_thread_for_numpy
+from medseg.device import choose_device, multiplies_bf16
 from medseg.errors import DeviceError, OptionError
 
 GPUS = torch.cuda.device_count()
@@ -69,38 +64,6 @@ def test_bfloat16_pays_on_no_device_but_cuda_and_a_cpu_made_for_it(monkeypatch: 
     assert multiplies_bf16(torch.device("cpu")) is True
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
     assert multiplies_bf16(torch.device("cuda")) is True
-
-
-def test_a_network_on_the_cpu_leaves_cores_when_it_takes_fewer_threads_than_there_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    for threads, left in ((1, True), (3, True), (4, False), (8, False)):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert leaves_cores(torch.device("cpu")) is left
-        assert leaves_cores(torch.device("cuda"))
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    assert leaves_cores(torch.device("cpu"))
-
-
-def test_numpys_products_take_one_thread_in_the_block_and_the_same_as_before_after_it() -> None:
-    def threads() -> list[int]:
-        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-
-    before = threads()
-    with one_thread_for_numpy():
-        assert set(threads()) <= {1}
-    assert threads() == before
-
-
-def test_keeping_freed_memory_changes_no_result() -> None:
-    program = (
-        "import torch; from medseg.device import keep_freed_memory; keep_freed_memory(); keep_freed_memory();"
-        "x = torch.ones(20_000_000); del x; print(int(torch.ones(20_000_000).sum()))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "20000000"
 
 
 @pytest.mark.skipif(GPUS == 0, reason="needs a CUDA device")

@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 from phantoms import all_orientations, house_geometry
 from torch import Tensor, nn
 
+from medseg.engine.torch import TorchEngine
 from medseg.labels import LabelSet
-from medseg.models import build_network, weights_of
+from medseg.models import build_network, pack, weights_of
 from medseg.package import ModelPackage
 from medseg.recipe import Recipe, parse_recipe
-from medseg.segment import Segmenter, uses_bf16
+from medseg.segment import Segmenter
 from medseg.stopwatch import Stopwatch
 from medseg.volume import Geometry, Volume
 
@@ -85,7 +86,7 @@ def scan_of(geometry: Geometry, mask: NDArray[np.bool_]) -> Volume:
 
 
 def segmenter(network: nn.Module, recipe: Recipe) -> Segmenter:
-    return Segmenter(network, recipe, SPLEEN, CPU)
+    return Segmenter(TorchEngine(network, CPU, precision=recipe.training.precision), recipe, SPLEEN)
 
 
 def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
@@ -189,22 +190,11 @@ def test_a_package_segments_as_its_network_does() -> None:
     network = build_network(recipe, channels=1, labels=1)
     geometry = grid("PSL", TILTS["tilted"])
     scan = scan_of(geometry, organ(geometry, TILTS["tilted"]))
-    package = ModelPackage(recipe, SPLEEN, 1, weights_of(network), {})
-    found = Segmenter.of(package, CPU).segment(scan)
+    package = ModelPackage(recipe, SPLEEN, 1, pack(weights_of(network)), {})
+    found = Segmenter.of(package, device="cpu").segment(scan)
     network.train()  # the segmenter sees to the mode itself
     np.testing.assert_array_equal(found.array, segmenter(network, recipe).segment(scan).array)
     assert found.ids() == {0, 3}
-
-
-@pytest.mark.parametrize(
-    ("precision", "fast", "used"),
-    [("fp32", True, False), ("bf16", False, True), ("auto", True, True), ("auto", False, False)],
-)
-def test_precision_means_bfloat16_where_asked_or_where_it_pays(
-    precision: str, fast: bool, used: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("medseg.segment.multiplies_bf16", lambda device: fast)
-    assert uses_bf16(recipe_of(training={"patch": [8, 8, 8], "precision": precision}), CPU) is used
 
 
 def test_a_network_in_bfloat16_gives_float32_logits() -> None:

@@ -5,6 +5,7 @@ Some networks (MONAI's DynUNet) hold a layer under two names; files keep the fir
 
 from collections.abc import Mapping
 
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 
@@ -39,3 +40,13 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     full = {name: weights[first] for name, first in names.items()}
     spare = set(weights) - set(names.values())
     network.load_state_dict(full | {name: weights[name] for name in spare})
+
+
+def pack(weights: Mapping[str, Tensor]) -> bytes:
+    """Return weights as safetensors stores them: no pickle, and the same bytes for the same weights."""
+    return bytes(save(dict(weights)))
+
+
+def unpack(stored: bytes) -> dict[str, Tensor]:
+    """Return the weights that `pack` stored."""
+    return dict(load(stored))

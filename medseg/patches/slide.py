@@ -1,98 +1,117 @@
-"""Sliding window: a network's patches laid over a whole volume, their logits averaged."""
+"""Sliding window: a network's patches laid over a whole volume, what it says of them averaged."""
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from medseg.axes import Sides
+from medseg.engine import Array, Engine
 
 # The weight falls to its edges as a Gaussian with σ = an eighth of the side (Isensee et al. 2021, Nature Methods,
 # online methods), and not below a thousandth, so that a voxel only seen at an edge still counts.
 SIGMA, LEAST_WEIGHT = 0.125, 1e-3
-# Voxels in one forward pass: enough to fill the processor, little enough to hold the activations.
-BATCH_VOXELS = {"cpu": 2**20, "cuda": 2**23, "mps": 2**21}
 
 
-@torch.inference_mode()
 def slide(
-    network: Callable[[Tensor], Tensor],
-    image: Tensor,
-    *,
-    patch: Sides,
-    overlap: float,
-    flips: Sequence[int] = (),
-) -> Tensor:
-    """Return a network's logits for a whole volume.
+    engine: Engine, image: NDArray[np.float32], *, patch: Sides, overlap: float, flips: Sequence[int] = ()
+) -> NDArray[np.float32]:
+    """Return what a network says of a whole volume.
 
     Args:
-        network: takes (B, C, *patch) to logits (B, L, *patch).
-        image: prepared intensities, shape (C, I, J, K), on the device of the network.
+        engine: takes (B, C, *patch) to (B, F, *patch).
+        image: prepared intensities, shape (C, I, J, K).
         patch: the window's shape; smaller volumes are continued as they end at their edges.
         overlap: of a window with its neighbour, as a fraction in [0, 1).
-        flips: axes (0, 1, 2) mirrored at test time; the logits of all their combinations are averaged.
+        flips: axes (0, 1, 2) mirrored at test time; all their combinations are averaged.
 
     Returns:
-        Logits, float32, shape (L, I, J, K), on the same device: the average of all windows, each weighted with a
-        Gaussian about its centre.
+        float32, shape (F, I, J, K): the average of all windows, each weighted with a Gaussian about its centre.
     """
-    sides = torch.tensor(image.shape[1:])
-    short = (torch.tensor(patch) - sides).clamp(min=0)
-    before = [int(n) for n in short // 2]
-    after = [int(n) - b for n, b in zip(short, before, strict=True)]
-    padding = [n for pair in zip(reversed(before), reversed(after), strict=True) for n in pair]
-    padded = torch.nn.functional.pad(image[None], padding, mode="replicate")[0]
-    summed = _sum_windows(network, padded, patch=patch, overlap=overlap, flips=flips)
-    inside = tuple(slice(b, b + int(n)) for b, n in zip(before, sides, strict=True))
-    return summed[(slice(None), *inside)]
+    sides = np.array(image.shape[1:])
+    before = (np.array(patch) - sides).clip(0) // 2
+    after = (np.array(patch) - sides).clip(0) - before
+    padded = np.pad(image, [(0, 0), *zip(before, after, strict=True)], mode="edge")
+    summed = _sum_windows(engine, engine.load(padded), patch=patch, overlap=overlap, flips=flips)
+    inside = tuple(slice(int(b), int(b + n)) for b, n in zip(before, sides, strict=True))
+    return engine.fetch(summed[(slice(None), *inside)])
 
 
-def _sum_windows(
-    network: Callable[[Tensor], Tensor], image: Tensor, *, patch: Sides, overlap: float, flips: Sequence[int]
-) -> Tensor:
-    """Return the weighted average of all windows; the image is at least as large as the patch.
-
-    Where the device's memory does not hold a batch of windows, batches get smaller.
-    """
-    boxes = list(windows((image.shape[1], image.shape[2], image.shape[3]), patch, overlap))
-    weight = gaussian_weight(patch).to(image.device)
-    batch = max(1, BATCH_VOXELS[image.device.type] // math.prod(patch))
-    total: Tensor | None = None
-    weights = torch.zeros(image.shape[1:], device=image.device)
-    while boxes:
-        some = boxes[:batch]
-        try:
-            logits = mirrored(network, torch.stack([image[(slice(None), *box)] for box in some]), flips)
-        except torch.OutOfMemoryError:
-            if batch == 1:
-                raise
-            batch //= 2
-            continue
-        boxes = boxes[batch:]
+def _sum_windows(engine: Engine, image: Array, *, patch: Sides, overlap: float, flips: Sequence[int]) -> Array:
+    """Return the weighted average of all windows; the image is at least as large as the patch."""
+    weight = engine.load(gaussian_weight(patch))
+    weights = engine.zeros(image.shape[1:])
+    total: Array | None = None
+    for box, values in _windows_run(engine, image, patch=patch, overlap=overlap, flips=flips):
         if total is None:
-            total = torch.zeros((logits.shape[1], *image.shape[1:]), device=image.device)
-        for box, part in zip(some, logits, strict=True):
-            total[(slice(None), *box)] += part * weight
-            weights[box] += weight
+            total = engine.zeros((values.shape[0], *image.shape[1:]))
+        total[(slice(None), *box)] += values * weight
+        weights[box] += weight
     assert total is not None
-    return total.div_(weights)
+    total /= weights
+    return total
 
 
-def mirrored(network: Callable[[Tensor], Tensor], batch: Tensor, flips: Sequence[int]) -> Tensor:
-    """Return the network's logits for a batch, in float32, averaged over every combination of mirrored axes."""
+Box = tuple[slice, slice, slice]
+
+
+def _windows_run(
+    engine: Engine, image: Array, *, patch: Sides, overlap: float, flips: Sequence[int]
+) -> Iterator[tuple[Box, Array]]:
+    """Yield what the network says of each window.
+
+    Of windows that hold one value everywhere, such as air that was cut off at the end of the intensity window, it says
+    the same each time, and so it is asked once for each value.
+    """
+    constant: dict[float, Array] = {}
+    batch = max(1, engine.batch_voxels // math.prod(patch))
+    waiting: list[Box] = []
+    for box in windows(image.shape[1:], patch, overlap):
+        window = image[(slice(None), *box)]
+        value = engine.constant(window)
+        if value is None:
+            waiting.append(box)
+            if len(waiting) == batch:
+                yield from _run(engine, image, waiting, flips)
+                waiting = []
+            continue
+        if value not in constant:
+            constant[value] = mirrored(engine, window[None], flips)[0]
+        yield box, constant[value]
+    yield from _run(engine, image, waiting, flips)
+
+
+def _run(engine: Engine, image: Array, boxes: Sequence[Box], flips: Sequence[int]) -> Iterator[tuple[Box, Array]]:
+    """Yield what the network says of some windows, together, or where memory does not hold them, half at a time."""
+    if not boxes:
+        return
+    try:
+        values = mirrored(engine, engine.stack([image[(slice(None), *box)] for box in boxes]), flips)
+    except engine.out_of_memory:
+        if len(boxes) == 1:
+            raise
+        half = len(boxes) // 2
+        yield from _run(engine, image, boxes[:half], flips)
+        yield from _run(engine, image, boxes[half:], flips)
+        return
+    yield from zip(boxes, values, strict=True)
+
+
+def mirrored(engine: Engine, batch: Array, flips: Sequence[int]) -> Array:
+    """Return what the network says of a batch, averaged over every combination of mirrored axes."""
     combinations = [c for n in range(len(flips) + 1) for c in itertools.combinations(flips, n)]
-    total: Tensor | None = None
+    total: Array | None = None
     for combination in combinations:
         axes = [axis + 2 for axis in combination]
-        logits = network(batch.flip(axes)).flip(axes).float() if axes else network(batch).float()
-        total = logits if total is None else total + logits
+        values = engine.flip(engine.run(engine.flip(batch, axes)), axes) if axes else engine.run(batch)
+        total = values if total is None else total + values
     assert total is not None
     return total / len(combinations) if len(combinations) > 1 else total
 
 
-def windows(shape: tuple[int, int, int], patch: Sides, overlap: float) -> Iterator[tuple[slice, slice, slice]]:
+def windows(shape: Sides, patch: Sides, overlap: float) -> Iterator[Box]:
     """Yield the boxes that cover a grid, evenly spread, neighbours sharing at least `overlap` of a patch."""
     starts = [window_starts(size, side, overlap) for size, side in zip(shape, patch, strict=True)]
     for i, j, k in itertools.product(*starts):
@@ -108,12 +127,12 @@ def window_starts(size: int, side: int, overlap: float) -> list[int]:
     return [round(index * (size - side) / (count - 1)) for index in range(count)]
 
 
-def gaussian_weight(patch: Sides) -> Tensor:
+def gaussian_weight(patch: Sides) -> NDArray[np.float32]:
     """Return how much each voxel of a window counts, shape (*patch), 1 in the middle."""
-    weight = torch.ones(patch)
+    weight = np.ones(patch, np.float32)
     for axis, side in enumerate(patch):
-        at = (torch.arange(side) - (side - 1) / 2) / (SIGMA * side)
+        at = (np.arange(side) - (side - 1) / 2) / (SIGMA * side)
         shape = [1, 1, 1]
         shape[axis] = side
-        weight = weight * torch.exp(-0.5 * at**2).reshape(shape)
-    return weight.clamp(min=LEAST_WEIGHT)
+        weight = weight * np.exp(-0.5 * at**2).astype(np.float32).reshape(shape)
+    return weight.clip(LEAST_WEIGHT)

@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from medseg.cases import Cases
-from medseg.device import keep_freed_memory, leaves_cores, one_thread_for_numpy
 from medseg.package import ModelPackage
 from medseg.predict.case_result import CaseResult
 from medseg.predict.formats import FORMATS
@@ -18,8 +15,10 @@ from medseg.predict.settings import Settings
 from medseg.predict.stages import Stages
 from medseg.predict.tally import Tally
 from medseg.predict.work import Work
+from medseg.processor import keep_freed_memory, one_thread_for_numpy
 from medseg.progress import Notify, ignore
 from medseg.run import Run
+from medseg.segment import Segmenter
 
 DEFAULTS = Settings()
 EVERYTHING = Settings(formats=tuple(FORMATS), overlay=True)
@@ -30,7 +29,8 @@ def predict(
     cases: Cases,
     folder: Path,
     *,
-    device: torch.device,
+    device: str = "auto",
+    engine: str = "auto",
     settings: Settings = DEFAULTS,
     resume: bool = False,
     notify: Notify = ignore,
@@ -45,7 +45,8 @@ def predict(
         package: the model.
         cases: from `find_cases`.
         folder: where results go.
-        device: where the network runs.
+        device: where the network runs: auto, cpu, cuda, cuda:1, mps.
+        engine: what runs it there: auto, openvino, torch.
         settings: how cases are read and what is written.
         resume: leave out the cases that an earlier command finished, and whose outputs, scan, model and settings are
             still the same. Otherwise all begin anew.
@@ -56,13 +57,14 @@ def predict(
 
     Raises:
         OptionError: an output would overwrite a scan.
-        PackageError: the model cannot be loaded.
+        PackageError, DeviceError, UnknownNameError: the model, the device or the engine cannot be had.
         UnwritableError: the folder cannot be written to.
     """
     keep_freed_memory()
     spare_scans((*cases.own, *cases.elsewhere), folder, settings)
-    record = Record(Run(folder), cases, deidentify=settings.deidentify, **_facts(package, device, settings))
-    stages = Stages(package, folder, device=device, settings=settings)
+    segmenter = Segmenter.of(package, engine=engine, device=device)
+    record = Record(Run(folder), cases, deidentify=settings.deidentify, **_facts(package, segmenter, settings))
+    stages = Stages(package, folder, segmenter=segmenter, settings=settings)
     remove_leftovers(folder, [name for case in cases.own for name in names(case.case_id, EVERYTHING)])
     earlier = record.read() if resume else []
     before = done_before(
@@ -81,17 +83,18 @@ def predict(
     try:
         todo = [case for case, result in zip(cases.own, before, strict=True) if result is None]
         with one_thread_for_numpy():
-            pipeline(todo, read=stages.read, work=stages.infer, write=write, beside_work=leaves_cores(device))
+            pipeline(todo, read=stages.read, work=stages.infer, write=write, beside_work=segmenter.engine.leaves_cores)
     finally:
         record.close()
     return sorted(results, key=lambda result: (result.case_id, result.input))
 
 
-def _facts(package: ModelPackage, device: torch.device, settings: Settings) -> dict[str, Any]:
+def _facts(package: ModelPackage, segmenter: Segmenter, settings: Settings) -> dict[str, Any]:
     """Return what run.json says besides the cases."""
     return {
         "command": "predict",
-        "device": str(device),
+        "device": segmenter.engine.device,
+        "engine": segmenter.engine.name,
         "recipe": package.recipe_json,
         "labels": package.labels.as_json(),
         "model_sha256": package.sha256,

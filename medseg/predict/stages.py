@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from medseg.cases import Case
 from medseg.labels import LabelSet
 from medseg.package import ModelPackage
@@ -23,16 +21,13 @@ class Stages:
     Args:
         package: the model.
         folder: where outputs go.
-        device: where the network runs.
+        segmenter: holds the model's network.
         settings: how cases are read and written.
-
-    Raises:
-        PackageError: the model cannot be loaded.
     """
 
-    def __init__(self, package: ModelPackage, folder: Path, *, device: torch.device, settings: Settings) -> None:
+    def __init__(self, package: ModelPackage, folder: Path, *, segmenter: Segmenter, settings: Settings) -> None:
         self._package, self._folder, self._settings = package, folder, settings
-        self._segmenter = Segmenter.of(package, device)
+        self._segmenter = segmenter
 
     def blank(self, case: Case) -> CaseResult:
         """Return the result of a case that nothing was done to."""
@@ -72,8 +67,7 @@ class Stages:
         if work.prepared is not None:
             with work.alone(), work.watch.stage("infer"):
                 work.logits = self._segmenter.logits(work.prepared.array)
-        if self._segmenter.device.type == "cuda":
-            work.result.peak_gpu_mb = round(torch.cuda.max_memory_allocated(self._segmenter.device) / 2**20)
+        work.result.peak_gpu_mb = self._segmenter.engine.peak_gpu_mb()
         return work
 
     def write(self, work: Work) -> CaseResult:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from medseg.engine.torch import uses_bf16
 from medseg.errors import TrainingError
 from medseg.labels import LabelSet
 from medseg.losses import build_loss
 from medseg.progress import Notify, Progress
 from medseg.recipe import Recipe
-from medseg.segment import uses_bf16
 from medseg.train.checkpoint import State
 from medseg.train.schedule import learning_rate
 from medseg.train.target import encode, target_table
@@ -45,7 +45,7 @@ class Trainer:
         self._loss = build_loss(settings.loss, recipe.model.head)
         self._table = target_table(labels, recipe.model.head).to(device)
         self._device = device
-        self._bf16 = uses_bf16(recipe, device)
+        self._bf16 = uses_bf16(recipe.training.precision, device)
         self._seed = seed
 
     @property

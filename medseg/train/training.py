@@ -10,18 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medseg.atomic import write_json, write_text
 from medseg.dataset import Dataset
-from medseg.device import keep_freed_memory
-from medseg.errors import ManifestError, MedsegError, NoCasesError, RecipeError, TrainingError, UnwritableError
+from medseg.engine.torch import TorchEngine
+from medseg.errors import (
+    ManifestError,
+    MedsegError,
+    NoCasesError,
+    PackageError,
+    RecipeError,
+    TrainingError,
+    UnwritableError,
+)
 from medseg.labels import LabelSet
 from medseg.manifest import Case
 from medseg.metrics import CaseScore, summarise, write_metrics
-from medseg.models import build_network, parameter_count, weights_of
+from medseg.models import build_network, pack, parameter_count, to_onnx, weights_of
 from medseg.package import ModelPackage, save_package
 from medseg.preprocess import prepare_case
+from medseg.processor import keep_freed_memory
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.run import Run, append_line, peak_ram_mb, read_lines
@@ -91,7 +100,8 @@ def train(
     prepared, failed = _prepare(cache or run.prepared, dataset, split, recipe, labels, notify)
     training, validation = (_usable(cases, prepared, failed) for cases in split)
 
-    validator = Validator(Segmenter(trainer.network, recipe, labels, device), validation, dataset, labels)
+    engine = TorchEngine(trainer.network, device, precision=recipe.training.precision)
+    validator = Validator(Segmenter(engine, recipe, labels), validation, dataset, labels)
     stream = PatchStream([folder for _, folder in training], recipe, seed=seed)
     first, last = trainer.state.step, trainer.total
     samples = iter(batches(stream, batch=recipe.training.batch, first=first, last=last, workers=_workers(workers)))
@@ -100,8 +110,7 @@ def train(
 
     scored_on = "training data" if fold is None else f"fold {fold}, held out of training"
     summary = _score(run, validator, scored_on, notify)
-    weights = weights_of(trainer.network)
-    save_package(ModelPackage(recipe, labels, dataset.manifest.channels, weights, summary), run.model)
+    save_package(_package(trainer.network, recipe, labels, dataset.manifest.channels, summary, notify), run.model)
     run.write_record(
         command="train",
         dataset=dataset.manifest.name,
@@ -115,6 +124,18 @@ def train(
         failed={case_id: error.as_json() for case_id, error in failed.items()},
     )
     return TrainingResult(run, summary, failed)
+
+
+def _package(
+    network: nn.Module, recipe: Recipe, labels: LabelSet, channels: int, scores: dict[str, Any], notify: Notify
+) -> ModelPackage:
+    """Return the model package of a trained network; where it cannot be exported, torch will run it."""
+    onnx = None
+    try:
+        onnx = to_onnx(network, patch=recipe.training.patch, channels=channels)
+    except PackageError as error:
+        notify(Progress("export", 0, 1, message=f"{error.code} {error}"))
+    return ModelPackage(recipe, labels, channels, pack(weights_of(network)), scores, onnx)
 
 
 def _labels(recipe: Recipe, dataset: Dataset) -> LabelSet:

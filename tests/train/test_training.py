@@ -14,6 +14,7 @@ from medseg.cli import main
 from medseg.dataset import Dataset, open_dataset
 from medseg.errors import MedsegError, NoCasesError, TrainingError
 from medseg.metrics import read_metrics
+from medseg.models import unpack
 from medseg.package import load_package
 from medseg.progress import Progress
 from medseg.recipe import load_recipe
@@ -31,7 +32,7 @@ def copied(dataset: Path, to: Path) -> Path:
 def test_a_run_holds_what_the_contract_names(run: Path) -> None:
     for name in ("recipe.toml", "run.json", "journal.jsonl", "validation/metrics.csv", "validation/summary.json"):
         assert (run / name).stat().st_size > 0
-    assert {path.name for path in (run / "model").iterdir()} == {"model.json", "weights.safetensors"}
+    assert {path.name for path in (run / "model").iterdir()} == {"model.json", "weights.safetensors", "model.onnx"}
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert record["fold"] == 0
     assert record["failed"] == {}
@@ -73,14 +74,14 @@ def test_without_a_fold_the_scores_are_called_those_on_training_data(
 
 
 def test_the_package_is_the_last_checkpoint(run: Path) -> None:
-    weights = load_package(run).weights
+    weights = unpack(load_package(run).weights)
     checkpoint = load_file(run / "checkpoint" / "last.safetensors")
     assert weights
     assert all(torch.equal(tensor, checkpoint[f"weights.{name}"]) for name, tensor in weights.items())
 
 
 def test_the_best_weights_are_kept_beside_the_last(run: Path) -> None:
-    best, last = load_file(run / "checkpoint" / "best.safetensors"), load_package(run).weights
+    best, last = load_file(run / "checkpoint" / "best.safetensors"), unpack(load_package(run).weights)
     assert best.keys() == last.keys()
 
 
@@ -99,8 +100,9 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     with pytest.raises(StoppedError):
         train(chosen, opened, tmp_path / "run", fold=0, device=CPU, notify=stop_in_the_second_epoch)
     train(chosen, opened, tmp_path / "run", fold=0, device=CPU, resume=True)
-    resumed, undisturbed = load_package(tmp_path / "run").weights, load_package(run).weights
-    assert all(torch.equal(tensor, undisturbed[name]) for name, tensor in resumed.items())
+    resumed, undisturbed = load_package(tmp_path / "run"), load_package(run)
+    assert resumed.weights == undisturbed.weights
+    assert resumed.onnx == undisturbed.onnx
     assert [line["epoch"] for line in read_lines(tmp_path / "run" / "journal.jsonl")] == [1, 2]
 
 

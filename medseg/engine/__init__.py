@@ -1,0 +1,6 @@
+"""Engines: run a trained network on patches, each on its own kind of processor."""
+
+from medseg.engine.engine import Array, Engine
+from medseg.engine.openvino import OpenVINOEngine
+
+__all__ = ["Array", "Engine", "OpenVINOEngine"]

@@ -1,0 +1,57 @@
+"""The OpenVINO engine: an ONNX network on the CPU, without torch."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.axes import Sides
+from medseg.engine.engine import Engine
+from medseg.errors import PackageError
+
+
+class OpenVINOEngine(Engine):
+    """Runs a network that was exported to ONNX.
+
+    Args:
+        onnx: the network, whose input is (B, C, *patch).
+        patch: its window, in voxels.
+        channels: of the image.
+        precision: "auto" multiplies in bfloat16 where the processor does so in hardware; "bf16", "fp32".
+
+    Raises:
+        PackageError: OpenVINO cannot read the network.
+    """
+
+    name = "openvino"
+    batch_voxels = 1  # a window at a time: more in one pass is no faster on a CPU, and holds more memory
+
+    def __init__(self, onnx: bytes, *, patch: Sides, channels: int, precision: str = "auto") -> None:
+        import openvino
+
+        self._core = openvino.Core()
+        try:
+            self._model = self._core.read_model(onnx)
+            self._model.reshape([1, channels, *patch])
+        except RuntimeError as error:
+            raise PackageError(
+                "loading the model's ONNX network",
+                found=str(error).strip().splitlines()[-1],
+                remedy="predict with --engine torch, or train or download the package again",
+            ) from error
+        self.bf16 = precision == "bf16" or (precision == "auto" and self._multiplies_bf16())
+
+    def _multiplies_bf16(self) -> bool:
+        return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+    @cached_property
+    def _compiled(self) -> Any:
+        """The network made ready for this processor, at the first patch: that takes 0.1 s."""
+        hints = {"INFERENCE_PRECISION_HINT": "bf16" if self.bf16 else "f32", "PERFORMANCE_HINT": "LATENCY"}
+        return self._core.compile_model(self._model, "CPU", hints)
+
+    def run(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take patches to what the network says of them."""
+        results = [self._compiled(np.ascontiguousarray(patch[None]))[0] for patch in patches]
+        return np.concatenate(results) if len(results) > 1 else np.asarray(results[0])

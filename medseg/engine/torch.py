@@ -1,0 +1,83 @@
+"""The torch engine: a network on a GPU, or on the CPU as the reference."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medseg.device import multiplies_bf16
+from medseg.engine.engine import Array, Engine
+from medseg.processor import cores
+
+BATCH_VOXELS = {"cpu": 2**20, "cuda": 2**23, "mps": 2**21}
+
+
+class TorchEngine(Engine):
+    """Runs a torch network. On a GPU the arrays are tensors there; on the CPU they are numpy's.
+
+    Args:
+        network: returns logits, (B, L, *patch).
+        device: where it runs.
+        precision: "auto" multiplies in bfloat16 where the device does so in hardware; "bf16", "fp32".
+    """
+
+    name = "torch"
+    out_of_memory = torch.OutOfMemoryError
+
+    def __init__(self, network: nn.Module, device: torch.device, *, precision: str = "auto") -> None:
+        self._network = network.to(device)
+        self._place = device
+        self.device = str(device)
+        self.batch_voxels = BATCH_VOXELS[device.type]
+        self.bf16 = uses_bf16(precision, device)
+        self.leaves_cores = device.type != "cpu" or torch.get_num_threads() < cores()
+
+    @torch.inference_mode()
+    def run(self, patches: Array) -> Array:
+        """Take patches to logits."""
+        self._network.eval()
+        batch = torch.from_numpy(np.array(patches, order="C")) if self._on_cpu else patches
+        with torch.autocast(self._place.type, torch.bfloat16, enabled=self.bf16):
+            logits: Tensor = self._network(batch)
+        return logits.float().numpy() if self._on_cpu else logits.float()
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self._place.type == "cpu"
+
+    def load(self, image: NDArray[np.float32]) -> Array:
+        """Return the image on the device."""
+        return image if self._on_cpu else torch.from_numpy(np.array(image)).to(self._place)
+
+    def fetch(self, values: Array) -> NDArray[np.float32]:
+        """Return values as numpy's array."""
+        return super().fetch(values if self._on_cpu else values.cpu().numpy())
+
+    def zeros(self, shape: Sequence[int]) -> Array:
+        """Return zeros on the device."""
+        return super().zeros(shape) if self._on_cpu else torch.zeros(tuple(shape), device=self._place)
+
+    def stack(self, arrays: Sequence[Array]) -> Array:
+        """Return arrays as one."""
+        return super().stack(arrays) if self._on_cpu else torch.stack(list(arrays))
+
+    def flip(self, values: Array, axes: Sequence[int]) -> Array:
+        """Return an array mirrored."""
+        return super().flip(values, axes) if self._on_cpu else values.flip(list(axes))
+
+    def constant(self, patch: Array) -> float | None:
+        """Say nothing of patches on a GPU: asking would hold it up for longer than running them."""
+        return super().constant(patch) if self._on_cpu else None
+
+    def peak_gpu_mb(self) -> int | None:
+        """Return the most memory that was held on a CUDA device."""
+        if self._place.type != "cuda":
+            return None
+        return round(torch.cuda.max_memory_allocated(self._place) / 2**20)
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Say whether a precision means bfloat16 on this device."""
+    return precision == "bf16" or (precision == "auto" and multiplies_bf16(device))

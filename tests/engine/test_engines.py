@@ -1,0 +1,153 @@
+"""Engines: OpenVINO and torch say the same of a patch, and each is chosen where it belongs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from medseg.engine import Engine, OpenVINOEngine
+from medseg.engine.torch import TorchEngine, uses_bf16
+from medseg.errors import OptionError, PackageError, UnknownNameError
+from medseg.models import build_network, to_onnx
+from medseg.package import ModelPackage, load_package
+from medseg.recipe import parse_recipe
+from medseg.segment import GPU_SIGNS, choose_engine
+
+CPU = torch.device("cpu")
+PATCH = (16, 16, 8)
+
+
+def network(name: str = "unet", patch: tuple[int, int, int] = PATCH, **options: object) -> nn.Module:
+    settings = {"channels": [4, 8], "num_res_units": 1, "norm": "instance"} if name == "unet" else {}
+    model = {"name": name, "options": settings | options}
+    recipe = parse_recipe({"model": model, "training": {"patch": list(patch)}}, name="r")
+    torch.manual_seed(0)
+    return build_network(recipe, channels=2, labels=2)
+
+
+def patches(count: int = 3, patch: tuple[int, int, int] = PATCH) -> NDArray[np.float32]:
+    return np.random.default_rng(0).random((count, 2, *patch), np.float32)
+
+
+@pytest.fixture(scope="module")
+def package(run: Path) -> ModelPackage:
+    return load_package(run)
+
+
+@pytest.mark.parametrize("patch", [PATCH, (16, 16, 1), (1, 16, 16)], ids=str)
+def test_both_engines_say_the_same_of_a_patch(patch: tuple[int, int, int]) -> None:
+    net = network(patch=patch)
+    onnx = OpenVINOEngine(to_onnx(net, patch=patch, channels=2), patch=patch, channels=2, precision="fp32")
+    reference = TorchEngine(net, CPU, precision="fp32")
+    said, expected = onnx.run(patches(patch=patch)), reference.run(patches(patch=patch))
+    assert said.shape == expected.shape == (3, 3, *patch)
+    assert said.dtype == expected.dtype == np.float32
+    np.testing.assert_allclose(said, expected, atol=1e-4)
+
+
+def test_bfloat16_is_close_to_float32_and_not_the_same_where_the_processor_has_it() -> None:
+    onnx = to_onnx(network(), patch=PATCH, channels=2)
+    half, full = (OpenVINOEngine(onnx, patch=PATCH, channels=2, precision=p) for p in ("bf16", "fp32"))
+    assert (half.bf16, full.bf16) == (True, False)
+    np.testing.assert_allclose(half.run(patches()), full.run(patches()), atol=0.1)
+
+
+def test_exporting_leaves_the_network_as_it_was_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    net = network().train()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    first, second = (to_onnx(net, patch=PATCH, channels=2) for _ in range(2))
+    assert net.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert first == second
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_that_the_exporter_does_not_know_is_an_error() -> None:
+    class Strange(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return batch * self.weight if bool(batch.sum() > 0) else -batch
+
+    with pytest.raises(PackageError, match="exporting the network"):
+        to_onnx(Strange(), patch=PATCH, channels=2)
+
+
+def test_bytes_that_are_no_network_are_an_error() -> None:
+    with pytest.raises(PackageError, match="ONNX"):
+        OpenVINOEngine(b"no network", patch=PATCH, channels=2)
+
+
+def test_torch_learns_nothing_while_it_predicts_and_does_not_drop_out() -> None:
+    engine = TorchEngine(nn.Sequential(nn.Conv3d(2, 2, 1), nn.Dropout(0.5)), CPU, precision="fp32")
+    np.testing.assert_array_equal(engine.run(patches()), engine.run(patches()))
+
+
+def test_torch_on_the_cpu_leaves_cores_when_it_takes_fewer_threads_than_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("medseg.engine.torch.cores", lambda: 4)
+    for threads, left in ((1, True), (3, True), (4, False), (8, False)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert TorchEngine(nn.Identity(), CPU).leaves_cores is left
+
+
+@pytest.mark.parametrize(
+    ("precision", "fast", "used"),
+    [("fp32", True, False), ("bf16", False, True), ("auto", True, True), ("auto", False, False)],
+)
+def test_precision_means_bfloat16_where_asked_or_where_it_pays(
+    precision: str, fast: bool, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medseg.engine.torch.multiplies_bf16", lambda device: fast)
+    assert uses_bf16(precision, CPU) is used
+
+
+# Which engine
+
+
+def chosen(package: ModelPackage, **names: str) -> type[Engine]:
+    return type(choose_engine(package, **names))
+
+
+def test_a_trained_model_runs_in_openvino_on_the_cpu_and_in_torch_when_asked(package: ModelPackage) -> None:
+    assert package.onnx
+    assert chosen(package, device="cpu") is OpenVINOEngine
+    assert chosen(package, device="cpu", engine="openvino") is OpenVINOEngine
+    assert chosen(package, device="cpu", engine="torch") is TorchEngine
+
+
+def test_a_model_without_an_onnx_network_runs_in_torch(package: ModelPackage) -> None:
+    bare = replace(package, onnx=None)
+    assert chosen(bare, device="cpu") is TorchEngine
+    with pytest.raises(OptionError, match="has no ONNX network"):
+        choose_engine(bare, device="cpu", engine="openvino")
+
+
+def test_auto_asks_torch_for_a_gpu_only_where_there_may_be_one(
+    package: ModelPackage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("medseg.device.choose_device", lambda name="auto": asked.append(name) or CPU)
+    monkeypatch.setattr("medseg.segment.GPU_SIGNS", (str(tmp_path / "none"),))
+    assert chosen(package) is OpenVINOEngine
+    assert asked == []
+    monkeypatch.setattr("medseg.segment.GPU_SIGNS", (*GPU_SIGNS, str(tmp_path)))
+    assert chosen(package) is OpenVINOEngine
+    assert asked == ["auto"]
+
+
+def test_an_unknown_engine_is_met_with_the_nearest_name(package: ModelPackage) -> None:
+    with pytest.raises(UnknownNameError, match="openvino"):
+        choose_engine(package, engine="openvno")
+
+
+def test_openvino_on_a_gpu_is_refused(package: ModelPackage) -> None:
+    with pytest.raises(OptionError, match="runs on the CPU"):
+        choose_engine(package, engine="openvino", device="cuda")
