@@ -7,6 +7,7 @@ REMARKS: dict[str, str] = {
     "W_TILTED": "the slices lean on each other (a tilted gantry, or axes that are not at right angles)",
     "W_SLICES_FILLED": "missing slices were filled from their neighbours, because --allow-gaps was given",
     "W_SAME_SLICE_TWICE": "a slice is there twice with the same content; one copy is used",
+    "W_SLICE_LEFT_OUT": "a slice that may belong to the scan was left out, because its direction or spacing differ",
     "W_SERIES_SPLIT": "one series holds several stacks of slices; each is a case of its own",
     "W_NOT_HU": "the intensities are not Hounsfield units, which the model expects of a CT",
     "W_CONSTANT": "every voxel of the scan has one value",

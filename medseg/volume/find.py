@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg.errors import ArchiveError, EmptyFolderError, MedsegError, MissingFileError, OptionError, UnreadableError
 from medseg.progress import Notify, ignore
-from medseg.volume.dicom.group import Sorted, join, sort_files
+from medseg.volume.dicom.group import Sorted, sort_files
 from medseg.volume.dicom.series import Series
 from medseg.volume.dicom.stored import StoredFile, is_dicom, is_zip, members, read_start
 from medseg.volume.source import SUFFIXES, Source, duplicate_ids, stem
@@ -194,9 +194,16 @@ def _walk(folder: Path, found: Found) -> Iterable[Path]:
         place = Path(error.filename or folder)
         found.refused.append((place, unreadable(place, error)))
 
-    for place, folders, files in os.walk(folder, onerror=refuse):
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link that leads back
+            folders[:] = []
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
+        paths = (Path(place, name) for name in sorted(files) if not name.startswith("."))
+        yield from (path for path in paths if not path.exists() or path.is_file())  # no pipes: they would never end
 
 
 def _add(found: Found, content: Sorted, *, name: str = "") -> None:
@@ -206,7 +213,7 @@ def _add(found: Found, content: Sorted, *, name: str = "") -> None:
         folders = {file.folder for file in series.files}
         return name or os.path.commonpath([folder.resolve() for folder in folders])
 
-    for place, group in groupby(sorted(join(content.series), key=home), key=home):
+    for place, group in groupby(sorted(content.series, key=home), key=home):
         stacks = list(group)
         base = Path(place).name
         for number, series in enumerate(stacks, start=1):

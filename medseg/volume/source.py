@@ -11,6 +11,8 @@ from medseg.volume.dicom.series import Series
 from medseg.volume.dicom.stored import contents
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+# What else scans and their zips are called.
+OTHER_SUFFIXES = (".dcm", ".dicom", ".ima", ".zip", ".hdr", ".img")
 # What medseg calls its own DICOM outputs; the case id stands before it.
 ANNOTATION_SUFFIXES = (".seg.dcm", ".rtstruct.dcm")
 
@@ -60,10 +62,10 @@ class Source:
 
 def stem(path: Path) -> str:
     """Return a file's name without its image suffix: 'spleen_8.nii.gz' → 'spleen_8'."""
-    for suffix in (*SUFFIXES, *ANNOTATION_SUFFIXES):
+    for suffix in (*SUFFIXES, *ANNOTATION_SUFFIXES, *OTHER_SUFFIXES):
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
-    return path.stem
+    return path.name  # what follows the last point may be the end of a UID
 
 
 def duplicate_ids(case_ids: Sequence[str]) -> set[str]:

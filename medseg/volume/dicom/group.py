@@ -17,6 +17,8 @@ DIRECTION_TOLERANCE = 1e-3
 SPACING_TOLERANCE_MM = 1e-3
 # Slices nearer than this lie at one position.
 POSITION_TOLERANCE_MM = 0.01
+# The cosine of 5°: a lone slice that is less tilted against a stack may be one of it.
+NEARLY = 0.996
 # Reading a header takes 0.3 ms.
 FILES_PER_NOTE = 1000
 
@@ -39,10 +41,10 @@ class Sorted:
 def sort_files(files: Sequence[StoredFile], *, notify: Notify = ignore) -> Sorted:
     """Sort DICOM files into series.
 
-    Slices belong together that share the series UID, the frame of reference, the size, the spacing and the
-    orientation, and lie in one folder (`join` brings a series together that lies in several). A stack at positions
-    that repeat is divided by what tells its repetitions apart: acquisition, echo, phase, b-value… A lone slice of a
-    series that has a larger stack is passed over: it is a scout.
+    Slices belong together that share patient, series UID, frame of reference, size, spacing and orientation, in
+    whatever folders an export has put them; a copy of a series in another folder stays a series of its own. A stack at
+    positions that repeat is divided by what tells its repetitions apart: acquisition, echo, phase, b-value… A lone
+    slice of a series that has a larger stack is passed over: it is a scout, or a warning says that it may not be.
     """
     headers = []
     for done, header in enumerate(read_headers(files), start=1):
@@ -51,58 +53,45 @@ def sort_files(files: Sequence[StoredFile], *, notify: Notify = ignore) -> Sorte
             notify(Progress("find", done, len(files), note="DICOM files"))
     of_kind = {kind: [h for h in headers if h.kind == kind] for kind in ("segmentation", "structures", "other")}
     slices = [slice_ for header in headers for slice_ in header.slices]
-    faults = [header for header in headers if header.kind in ("damaged", "unplaced")]
     found: list[Series] = []
     scouts: list[Header] = []
-    for of_series in _by_series(slices).values():
+    for of_series in _by_series(slices):
         stacks = [stack for part in _by_geometry(of_series) for stack in _by_phase(part)]
         largest = max(len(stack.slices) for stack in stacks)
         kept = [stack for stack in stacks if len(stack.slices) > 1 or largest == 1]
-        found += _remarked(kept, of_series)
-        scouts += [
-            Header(stack.slices[0].file, "other", stack.uid, reason="a lone slice off the stack of its series")
-            for stack in stacks
-            if stack not in kept
-        ]
-    found = _with_faults(found, faults)
+        lone = [stack.slices[0] for stack in stacks if stack not in kept]
+        found += _remarked(kept, lone)
+        reason = "a lone slice off the stack of its series"
+        scouts += [Header(slice_.file, "other", slice_.series, reason=reason) for slice_ in lone]
+    found = _with_faults(found, [header for header in headers if header.kind in ("damaged", "unplaced")])
     annotations = (*of_kind["segmentation"], *of_kind["structures"])
     return Sorted(tuple(sorted(found, key=_order)), annotations, (*of_kind["other"], *scouts))
 
 
-def join(series: Sequence[Series]) -> list[Series]:
-    """Bring together what exports have spread over several folders.
+def _by_series(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Return the slices of each series.
 
-    Parts join when they have one series UID and one geometry, and no position is in two of them: copies of a series
-    stay cases of their own.
+    What lies in several folders is one series as long as no instance is in two of them.
     """
-    joined: list[Series] = []
-    for part in series:
-        for index, other in enumerate(joined):
-            if _continues(other, part):
-                joined[index] = Series(
-                    _ordered([*other.slices, *part.slices]),
-                    (*other.faults, *part.faults),
-                    (*other.remarks, *part.remarks),
-                )
+    in_folders: dict[tuple[str, str, Path], list[Slice]] = {}
+    for slice_ in slices:
+        in_folders.setdefault((slice_.patient, slice_.series, slice_.file.folder), []).append(slice_)
+    whole: dict[tuple[str, str], list[tuple[list[Slice], set[str]]]] = {}
+    lone: list[list[Slice]] = []
+    for (patient, series, _), part in in_folders.items():
+        instances = {slice_.sop_instance for slice_ in part}
+        if not series or "" in instances:
+            lone.append(part)
+            continue
+        others = whole.setdefault((patient, series), [])
+        for known, seen in others:
+            if seen.isdisjoint(instances):
+                known += part
+                seen |= instances
                 break
         else:
-            joined.append(part)
-    return joined
-
-
-def _continues(one: Series, other: Series) -> bool:
-    if not (one.uid and one.uid == other.uid and one.slices and other.slices):
-        return False
-    if one.slices[0].study != other.slices[0].study or not _same_geometry(one.slices[0], other.slices[0]):
-        return False
-    return len(_by_position([*one.slices, *other.slices])) == len(one.slices) + len(other.slices)
-
-
-def _by_series(slices: Sequence[Slice]) -> dict[tuple[Path, str, str], list[Slice]]:
-    groups: dict[tuple[Path, str, str], list[Slice]] = {}
-    for slice_ in slices:
-        groups.setdefault((slice_.file.folder, slice_.study, slice_.series), []).append(slice_)
-    return groups
+            others.append((part, instances))
+    return [*lone, *(known for others in whole.values() for known, _ in others)]
 
 
 def _by_geometry(slices: Sequence[Slice]) -> list[list[Slice]]:
@@ -116,10 +105,12 @@ def _by_geometry(slices: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def _same_geometry(one: Slice, other: Slice) -> bool:
+    frames = {one.frame_of_reference, other.frame_of_reference} - {""}
     return (
         one.shape == other.shape
-        and one.frame_of_reference == other.frame_of_reference
+        and len(frames) < 2
         and one.modality == other.modality
+        and one.phases.get("StackID") == other.phases.get("StackID")
         and bool(np.abs(np.subtract(one.spacing_mm, other.spacing_mm)).max() <= SPACING_TOLERANCE_MM)
         and bool(np.abs(one.orientation - other.orientation).max() <= DIRECTION_TOLERANCE)
     )
@@ -156,15 +147,16 @@ def _by_phase(slices: Sequence[Slice]) -> list[Series]:
 
 
 def _without_copies(slices: Sequence[Slice]) -> tuple[list[Slice], tuple[Remark, ...]]:
-    """Leave out files that have the voxels of another at the same position."""
+    """Leave out files that are a copy of another at the same position: the same phase, and the same voxels."""
     kept: list[Slice] = []
     copies: list[Slice] = []
     for place in _by_position(slices):
-        seen: set[bytes] = set()
+        seen: set[tuple[object, ...]] = set()
         for slice_ in place:
             voxels = b"" if len(place) == 1 or slice_.frame is not None else stored_voxels(slice_.file)
-            (copies if voxels and voxels in seen else kept).append(slice_)
-            seen.add(voxels)
+            content = (voxels, *sorted(slice_.phases.items()))
+            (copies if voxels and content in seen else kept).append(slice_)
+            seen.add(content)
     if not copies:
         return kept, ()
     names = ", ".join(slice_.file.name for slice_ in copies[:3]) + ("…" if len(copies) > 3 else "")
@@ -172,44 +164,40 @@ def _without_copies(slices: Sequence[Slice]) -> tuple[list[Slice], tuple[Remark,
     return kept, (Remark("W_SAME_SLICE_TWICE", text),)
 
 
-def _remarked(stacks: list[Series], slices: Sequence[Slice]) -> list[Series]:
-    """Add to each stack of a series that it is not the only one."""
-    if len(stacks) < 2:
-        return stacks
-    uid = slices[0].series or "without a UID"
-    text = f"The series {uid} holds {len(stacks)} stacks of slices; this is the one of {{}} slices at {{}}."
-    return [
-        replace(
-            stack,
-            remarks=(
-                *stack.remarks,
-                Remark("W_SERIES_SPLIT", text.format(len(stack.slices), stack.slices[0].file.name)),
-            ),
-        )
-        for stack in stacks
-    ]
+def _remarked(stacks: Sequence[Series], lone: Sequence[Slice]) -> list[Series]:
+    """Add to each stack of a series what else the series holds: other stacks, and slices that may be the stack's."""
+    remarked = []
+    for stack in stacks:
+        first, remarks = stack.slices[0], list(stack.remarks)
+        if len(stacks) > 1:
+            text = f"The series {stack.uid or 'without a UID'} holds {len(stacks)} stacks of slices; this is the one of"
+            remarks.append(Remark("W_SERIES_SPLIT", f"{text} {len(stack.slices)} slices at {first.file.name}."))
+        near = [slice_ for slice_ in lone if slice_.shape == first.shape and slice_.normal @ first.normal > NEARLY]
+        if near:
+            text = (
+                f"{near[0].file.name} faces nearly as the {len(stack.slices)} slices used, and was left out. Check that"
+            )
+            remarks.append(Remark("W_SLICE_LEFT_OUT", f"{text} its orientation and spacing are right."))
+        remarked.append(replace(stack, remarks=tuple(remarks)))
+    return remarked
 
 
 def _with_faults(series: list[Series], faults: Sequence[Header]) -> list[Series]:
     """Give each faulty file to the series it belongs to, so that reading that series fails and names it.
 
-    A file that is too damaged to tell its series belongs to every series of its folder; where there is none, it is a
-    series of its own.
+    A file that is too damaged to tell its series is taken for one of the only series in its folder; where there are
+    several, or none, it is a series of its own.
     """
-    for folder in sorted({fault.file.folder for fault in faults}):
-        here = [fault for fault in faults if fault.file.folder == folder]
-        near = [index for index, stack in enumerate(series) if stack.files[0].folder == folder]
-        uids = {series[index].uid for index in near}
-        orphans: dict[str, list[Header]] = {}
-        for fault in here:
-            if not near or (fault.series and fault.series not in uids):
-                orphans.setdefault(fault.series, []).append(fault)
-                continue
-            for index in near:
-                if not fault.series or series[index].uid == fault.series:
-                    series[index] = replace(series[index], faults=(*series[index].faults, fault))
-        series = [*series, *(Series((), tuple(files)) for files in orphans.values())]
-    return series
+    orphans: dict[tuple[Path, str], list[Header]] = {}
+    for fault in faults:
+        near = [n for n, stack in enumerate(series) if any(file.folder == fault.file.folder for file in stack.files)]
+        owners = [n for n in near if series[n].uid == fault.series] if fault.series else near
+        if not owners or (not fault.series and len(near) > 1):
+            orphans.setdefault((fault.file.folder, fault.series), []).append(fault)
+            continue
+        for n in owners:
+            series[n] = replace(series[n], faults=(*series[n].faults, fault))
+    return [*series, *(Series((), tuple(files)) for files in orphans.values())]
 
 
 def _order(series: Series) -> tuple[Path, int, str, StoredFile]:

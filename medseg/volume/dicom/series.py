@@ -12,6 +12,7 @@ from medseg.remarks import Remark
 from medseg.volume.dicom.slices import Header, Slice, Vector
 from medseg.volume.dicom.stored import StoredFile
 from medseg.volume.geometry import LPS_TO_RAS, Geometry
+from medseg.volume.plausible import check_size
 
 # How far a slice may lie from where its neighbours put it; scanners round positions to about 0.01 mm.
 UNEVEN_TOLERANCE_MM = 0.1
@@ -64,7 +65,7 @@ class Series:
         """Return the grid of the slices.
 
         Args:
-            allow_gaps: whether slices may be missing between the first and the last.
+            allow_gaps: whether slices may be missing between the first and the last; no more than there are.
 
         Raises:
             CorruptFileError: a file of the series is damaged.
@@ -72,6 +73,7 @@ class Series:
             DoubleSliceError: different slices lie at one position.
             MissingSliceError: slices are missing, and gaps are not allowed; the message names their positions.
             SliceSpacingError: slices are spaced unevenly.
+            SizeError: they reach further than any body.
         """
         self._check_faults()
         first = self.slices[0]
@@ -89,12 +91,14 @@ class Series:
         lps[:3, 3] = positions[0]
         rows, columns = first.shape
         geometry = Geometry((columns, rows, planes[-1] + 1), LPS_TO_RAS @ lps)
+        check_size(geometry)
         missing = sorted(set(range(planes[-1] + 1)) - set(planes))
-        if missing and not allow_gaps:
+        if missing and not (allow_gaps and len(missing) <= len(planes)):
+            fill = ", or fill them from their neighbours with --allow-gaps" if len(missing) <= len(planes) else ""
             raise MissingSliceError(
                 f"reading {self}",
                 found=f"{len(missing)} slice(s) are missing, at {_listed(positions[0] + step * k for k in missing)}",
-                remedy="export the complete series again, or fill them from their neighbours with --allow-gaps",
+                remedy=f"export the complete series again{fill}",
             )
         return Layout(geometry, planes, (*self.remarks, *_remarks(len(missing), geometry)))
 

@@ -47,6 +47,8 @@ PHASES = (
 TAGS = (
     "SOPClassUID",
     "SOPInstanceUID",
+    "PatientID",
+    "PatientName",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
@@ -54,6 +56,7 @@ TAGS = (
     "Modality",
     "ImageType",
     "SamplesPerPixel",
+    "PhotometricInterpretation",
     "Rows",
     "Columns",
     "NumberOfFrames",
@@ -65,6 +68,8 @@ TAGS = (
     "PerFrameFunctionalGroupsSequence",
     *PHASES,
 )
+# Directions are rounded to two digits at worst.
+DIRECTION_ROUNDING = 0.02
 Vector = NDArray[np.float64]
 
 
@@ -77,6 +82,7 @@ class Slice:
         frame: its index among the frames of a multi-frame file, from 0; None for a file of one slice.
         sop_class: the storage class UID.
         sop_instance: the instance UID; empty where a file names none.
+        patient: their ID, or name where no ID is told; only to tell patients apart.
         study: the study instance UID, empty where none is named.
         series: the series instance UID, empty where none is named.
         series_number: as the scanner counts, or None.
@@ -89,6 +95,7 @@ class Slice:
         position: LPS place of the first voxel's centre in mm, shape (3,) (Image Position (Patient)).
         rescale: slope and intercept of this frame, for a multi-frame file; None for a file of one slice, whose reader
             knows them.
+        negative: whether low values are meant to be shown bright (MONOCHROME1); the values themselves are not affected.
         phases: the values of PHASES that the header has.
     """
 
@@ -96,6 +103,7 @@ class Slice:
     frame: int | None
     sop_class: str
     sop_instance: str
+    patient: str
     study: str
     series: str
     series_number: int | None
@@ -107,6 +115,7 @@ class Slice:
     orientation: Vector
     position: Vector
     rescale: tuple[float, float] | None
+    negative: bool
     phases: dict[str, str]
 
     @property
@@ -193,6 +202,10 @@ def _header_of(file: StoredFile, dataset: pydicom.Dataset) -> Header:
     if int(dataset.get("NumberOfFrames") or 1) > 1 and not dataset.get("PerFrameFunctionalGroupsSequence"):
         reason = f"{sop_class.name} of several frames that do not say where they lie"
         return Header(file, "unplaced" if scan else "other", series, reason=reason)
+    groups = dataset.get("PerFrameFunctionalGroupsSequence")
+    if groups and len(groups) != int(dataset.get("NumberOfFrames") or 1):
+        reason = f"it describes {len(groups)} frames and holds {dataset.get('NumberOfFrames')}"
+        return Header(file, "damaged", series, reason=reason)
     slices = tuple(_slices(file, dataset, sop_class))
     if slices:
         return Header(file, "slices", series, slices)
@@ -214,7 +227,7 @@ def _slices(file: StoredFile, dataset: pydicom.Dataset, sop_class: UID) -> Itera
     meta = getattr(dataset, "file_meta", pydicom.Dataset())
     slices = []
     for number, places in frames:
-        orientation = _numbers(places, "ImageOrientationPatient", 6)
+        orientation = _directions(places)
         position = _numbers(places, "ImagePositionPatient", 3)
         spacing = _numbers(places, "PixelSpacing", 2)
         if orientation is None or position is None or spacing is None or min(spacing) <= 0:
@@ -227,6 +240,7 @@ def _slices(file: StoredFile, dataset: pydicom.Dataset, sop_class: UID) -> Itera
                 frame=number,
                 sop_class=intern(str(sop_class)),
                 sop_instance=str(dataset.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or ""),
+                patient=intern(str(dataset.get("PatientID") or dataset.get("PatientName") or "")),
                 study=intern(str(dataset.get("StudyInstanceUID") or "")),
                 series=intern(str(dataset.get("SeriesInstanceUID") or "")),
                 series_number=_whole(dataset.get("SeriesNumber")),
@@ -235,13 +249,14 @@ def _slices(file: StoredFile, dataset: pydicom.Dataset, sop_class: UID) -> Itera
                 shape=(int(dataset.Rows), int(dataset.Columns)),
                 spacing_mm=(float(spacing[0]), float(spacing[1])),
                 thickness_mm=float(thickness[0]) if thickness is not None else None,
-                orientation=orientation.reshape(2, 3),
+                orientation=orientation,
                 position=position,
                 rescale=(
                     None
                     if number is None
                     else (1.0 if slope is None else float(slope[0]), 0.0 if intercept is None else float(intercept[0]))
                 ),
+                negative=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
                 phases={name: str(value) for name in PHASES if (value := _found(places, name)) not in (None, "")},
             )
         )
@@ -272,6 +287,17 @@ def _numbers(places: Sequence[pydicom.Dataset], name: str, count: int) -> Vector
     except (TypeError, ValueError):
         return None
     return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
+
+
+def _directions(places: Sequence[pydicom.Dataset]) -> Vector | None:
+    """Return the unit directions along a row and a column, shape (2, 3); None where they are none at right angles."""
+    numbers = _numbers(places, "ImageOrientationPatient", 6)
+    if numbers is None:
+        return None
+    directions = numbers.reshape(2, 3)
+    if np.abs(directions @ directions.T - np.eye(2)).max() > DIRECTION_ROUNDING:
+        return None
+    return np.asarray(directions / np.linalg.norm(directions, axis=1, keepdims=True))
 
 
 def _many(value: Any) -> list[Any]:

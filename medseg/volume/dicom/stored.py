@@ -53,10 +53,10 @@ class StoredFile:
 def is_dicom(start: bytes) -> bool:
     """Say whether a file begins as DICOM does: "DICM" after 128 bytes (PS3.10, section 7.1).
 
-    Old exports lack this mark and begin with the first element at once; that is one of group 0008, with a value
-    representation in capitals, or a short even length.
+    Old exports lack this mark and begin with the first element at once: the length of the file's meta information, or
+    one of group 0008, with a value representation in capitals or a short even length.
     """
-    if start[128:132] == b"DICM":
+    if start[128:132] == b"DICM" or start[:6] == b"\x02\x00\x00\x00UL":
         return True
     if len(start) < START_BYTES or start[:2] != b"\x08\x00" or start[3] != 0:
         return False

@@ -52,15 +52,15 @@ def read_series(series: Series, *, allow_gaps: bool = False) -> Volume:
 
 def _decode(series: Series) -> dict[StoredFile, NDArray[Any]]:
     """Return the stored planes of each file, shape (frames, rows, columns)."""
-    frames = {slice_.file: slice_.frame is not None for slice_ in series.slices}
-    with _quiet(), on_disk(list(frames)) as paths, ThreadPoolExecutor(min(MOST_DECODERS, os.cpu_count() or 1)) as pool:
-        arrays = pool.map(_decode_file, frames, paths, frames.values(), [series.slices[0].shape] * len(frames))
-        return dict(zip(frames, arrays, strict=True))
+    special = {slice_.file: slice_.frame is not None or slice_.negative for slice_ in series.slices}
+    with _quiet(), on_disk(list(special)) as paths, ThreadPoolExecutor(min(MOST_DECODERS, os.cpu_count() or 1)) as pool:
+        arrays = pool.map(_decode_file, special, paths, special.values(), [series.slices[0].shape] * len(special))
+        return dict(zip(special, arrays, strict=True))
 
 
-def _decode_file(file: StoredFile, path: Path, multi_frame: bool, shape: tuple[int, int]) -> NDArray[Any]:
+def _decode_file(file: StoredFile, path: Path, special: bool, shape: tuple[int, int]) -> NDArray[Any]:
     try:
-        array = _stored_frames(path) if multi_frame else _voxels(path)
+        array = _voxels_of_copy(path) if special else _voxels(path)
         return array.reshape(-1, *shape)
     except (RuntimeError, ValueError, EOFError, AttributeError) as error:
         raise CorruptFileError(
@@ -79,11 +79,12 @@ def _voxels(path: Path) -> NDArray[Any]:
     return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO")))
 
 
-def _stored_frames(path: Path) -> NDArray[Any]:
-    """Return the voxels of a multi-frame file as they are stored.
+def _voxels_of_copy(path: Path) -> NDArray[Any]:
+    """Return the voxels of a multi-frame file as they are stored, or of a file that is shown as a negative.
 
-    GDCM applies the first frame's slope and intercept to all of them, so it is given a copy that has none; and it takes
-    what lies in memory for frames that a plain file lacks, so they are counted.
+    GDCM applies the first frame's slope and intercept to all of them, and turns the values of a negative (MONOCHROME1)
+    around, so it is given a copy that says neither; and it takes what lies in memory for frames that a plain file
+    lacks, so they are counted.
     """
     with pydicom.config.disable_value_validation(), tempfile.TemporaryDirectory(prefix="medseg-") as folder:
         dataset = pydicom.dcmread(path, force=True)
@@ -91,10 +92,12 @@ def _stored_frames(path: Path) -> NDArray[Any]:
             promised = get_expected_length(dataset)
             if len(dataset.PixelData) < promised:
                 raise EOFError(f"it holds {len(dataset.PixelData)} bytes of voxels where {promised} are promised")
-        for group in (*dataset.get("SharedFunctionalGroupsSequence", ()), *dataset.PerFrameFunctionalGroupsSequence):
-            if FRAME_RESCALING in group:
-                delattr(group, FRAME_RESCALING)
-        copy = Path(folder, "frames.dcm")
+        for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+            for group in dataset.get(name, ()):
+                if FRAME_RESCALING in group:
+                    delattr(group, FRAME_RESCALING)
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        copy = Path(folder, "copy.dcm")
         dataset.save_as(copy)
         return _voxels(copy)
 

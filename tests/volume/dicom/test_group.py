@@ -1,5 +1,6 @@
 """Groups: which slices make up a scan, whatever the files are called and whatever lies beside them."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -100,9 +101,9 @@ def test_stacks_of_several_orientations_in_one_series_are_scans_of_their_own(tmp
 def test_slices_that_differ_in_geometry_are_of_different_stacks(tmp_path, difference):
     grid = {"shape": (7, 8, 6)} if difference == "size" else {"spacing_mm": (0.9, 1.8, 3.1)}
     other = OTHER if difference == "frame of reference" else upright(seed=1, **grid)
-    save_dicom_series(tmp_path, SCAN)
+    edit(save_dicom_series(tmp_path, SCAN), FrameOfReferenceUID=f"{SERIES_UID}.6")
     files = save_dicom_series(tmp_path, other, name="other{}.dcm".format)
-    edit(files, FrameOfReferenceUID=f"{SERIES_UID}.{difference == 'frame of reference':d}.6")
+    edit(files, FrameOfReferenceUID=f"{SERIES_UID}.{'7' if difference == 'frame of reference' else '6'}")
     expect(tmp_path, SCAN, other)
 
 
@@ -130,6 +131,83 @@ def test_a_series_that_an_export_spread_over_folders_is_one_scan(tmp_path):
         files[number].rename(tmp_path / "patient" / "1" / files[number].name)
     expect(tmp_path, SCAN)
     assert find_source(tmp_path).case_id == "patient"
+
+
+def test_phases_that_an_export_spread_over_folders_are_told_apart(tmp_path):
+    files = save_dicom_series(tmp_path / "a", SCAN)
+    others = save_dicom_series(tmp_path / "b", OTHER)
+    for number, (one, other) in enumerate(zip(files, others, strict=True)):
+        edit(one, AcquisitionNumber=1, SOPInstanceUID=f"{SERIES_UID}.1.{number}")
+        edit(other, AcquisitionNumber=2, SOPInstanceUID=f"{SERIES_UID}.2.{number}")
+        if number % 2:
+            one.rename(tmp_path / "b" / f"one{number}")
+            other.rename(tmp_path / "a" / f"other{number}")
+    expect(tmp_path, SCAN, OTHER)
+
+
+@pytest.mark.parametrize("layout", ["two folders", "one folder"])
+def test_patients_whose_uids_clash_are_kept_apart(tmp_path, layout):
+    normal = SCAN.geometry.affine[:3, 2]
+    above = upright(seed=1, centre_mm=np.array([31.5, -42.25, 77.125]) + 6 * normal)
+    edit(save_dicom_series(tmp_path / "a", SCAN), PatientID="1")
+    folder = tmp_path / ("b" if layout == "two folders" else "a")
+    files = save_dicom_series(folder, above, name="other{}.dcm".format)
+    for number, file in enumerate(files):
+        edit(file, PatientID="2", SOPInstanceUID=f"{SERIES_UID}.9.{number}")
+    expect(tmp_path, SCAN, above)
+
+
+def test_slices_of_two_phases_that_look_alike_are_no_copies(tmp_path):
+    still = Volume(SCAN.array.copy(), SCAN.geometry)
+    still.array[..., 3:] = 7
+    edit(save_dicom_series(tmp_path, still), AcquisitionNumber=1)
+    edit(save_dicom_series(tmp_path, still, name="b{}.dcm".format), AcquisitionNumber=2)
+    expect(tmp_path, still, still)
+
+
+@pytest.mark.parametrize("change", ["orientation", "spacing"])
+def test_an_end_slice_that_is_left_out_is_told(tmp_path, change):
+    files = save_dicom_series(tmp_path, SCAN)
+    if change == "spacing":
+        edit(files[-1], PixelSpacing=[1.702, 0.9])
+    else:
+        turned = upright(tilt_degrees=(8.0, -12.0, 17.2))
+        save_dicom_series(tmp_path / "turned", turned)[-1].replace(files[-1])
+        shutil.rmtree(tmp_path / "turned")
+    (volume,) = [read_volume(source) for source in find_sources([tmp_path])]
+    assert volume.geometry.shape[2] == 5
+    assert codes(volume) == ["W_SLICE_LEFT_OUT"]
+
+
+def test_a_frame_of_reference_or_study_that_some_slices_lack_divides_nothing(tmp_path):
+    files = save_dicom_series(tmp_path, SCAN)
+    edit(files[2:4], FrameOfReferenceUID=f"{SERIES_UID}.6")
+    edit(files[4], StudyInstanceUID="")
+    expect(tmp_path, SCAN)
+
+
+def test_a_file_too_damaged_to_name_its_series_fails_only_itself_among_several(tmp_path):
+    save_dicom_series(tmp_path, SCAN, uid=f"{SERIES_UID}.1")
+    files = save_dicom_series(tmp_path, OTHER, uid=f"{SERIES_UID}.2", name="other{}.dcm".format)
+    (tmp_path / "cut").write_bytes(files[0].read_bytes()[:200])
+    sources = find_sources([tmp_path])
+    broken = [source for source in sources if source.series.faults]
+    assert [file.name for source in broken for file in source.series.files] == ["cut"]
+    assert [read_volume(source).geometry.shape for source in sources if source not in broken] == [UPRIGHT.shape] * 2
+
+
+def test_links_to_folders_are_followed_and_loops_end(tmp_path):
+    save_dicom_series(tmp_path / "elsewhere" / "ct", SCAN)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere" / "ct")
+    (tmp_path / "elsewhere" / "ct" / "loop").symlink_to(tmp_path / "elsewhere")
+    assert len(find_sources([tmp_path / "in"])) == 1
+
+
+def test_a_pipe_in_a_folder_is_passed_over(tmp_path):
+    save_dicom_series(tmp_path, SCAN)
+    os.mkfifo(tmp_path / "pipe")
+    expect(tmp_path, SCAN)
 
 
 def test_copies_of_a_series_in_two_folders_are_two_scans(tmp_path):
@@ -199,6 +277,21 @@ def test_files_without_the_mark_of_part_10_are_read(tmp_path):
     expect(tmp_path, SCAN)
 
 
+def test_files_without_a_preamble_that_begin_with_their_meta_information_are_read(tmp_path):
+    for file in save_dicom_series(tmp_path, SCAN):
+        file.write_bytes(file.read_bytes()[132:])
+    expect(tmp_path, SCAN)
+
+
+@pytest.mark.parametrize("kind", ["plain", "enhanced"])
+def test_an_image_that_is_shown_as_a_negative_keeps_its_values(tmp_path, kind):
+    if kind == "plain":
+        edit(save_dicom_series(tmp_path, SCAN), PhotometricInterpretation="MONOCHROME1")
+    else:
+        edit(save_enhanced(tmp_path / "a.dcm", SCAN), PhotometricInterpretation="MONOCHROME1")
+    expect(tmp_path, SCAN)
+
+
 def test_each_slice_is_rescaled_by_its_own_slope(tmp_path):
     files = save_dicom_series(tmp_path, SCAN)
     for number, file in enumerate(files):
@@ -230,6 +323,17 @@ def test_a_frame_without_its_place_is_an_error(tmp_path):
     del dataset.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence
     dataset.save_as(path)
     with pytest.raises(Exception, match="does not say where it lies"):
+        read_volume(tmp_path)
+
+
+@pytest.mark.parametrize("frames", [5, 7])
+def test_a_file_that_describes_more_or_fewer_frames_than_it_holds_is_damaged(tmp_path, frames):
+    path = save_enhanced(tmp_path / "a.dcm", SCAN)
+    dataset = pydicom.dcmread(path)
+    groups = list(dataset.PerFrameFunctionalGroupsSequence)
+    dataset.PerFrameFunctionalGroupsSequence = (groups * 2)[:frames]
+    dataset.save_as(path)
+    with pytest.raises(Exception, match=f"describes {frames} frames and holds 6"):
         read_volume(tmp_path)
 
 

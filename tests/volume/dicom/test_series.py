@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from phantoms import geometries, linear, ramp, save_dicom_series
 
-from medseg.errors import MissingSliceError
+from medseg.errors import MissingSliceError, NoAffineError, SizeError
 from medseg.labels import LabelSet
 from medseg.preprocess import prepare
 from medseg.recipe import Preprocess
@@ -40,6 +40,29 @@ def test_missing_slices_are_named_and_filled_when_that_is_allowed(tmp_path, gone
     assert [remark.code for remark in volume.remarks] == ["W_SLICES_FILLED"]
     assert volume.geometry.distance_mm(UPRIGHT) < 1e-4
     assert np.abs(volume.array[0].astype(int) - values).max() <= 1
+
+
+def test_a_series_with_more_gaps_than_slices_is_refused_though_gaps_are_allowed(tmp_path):
+    scan = upright(shape=(5, 4, 30))
+    files = save_dicom_series(tmp_path, scan)
+    for file in files[2:-1]:
+        file.unlink()
+    with pytest.raises(MissingSliceError, match="27 slice") as caught:
+        read_volume(find_source(tmp_path), allow_gaps=True)
+    assert "--allow-gaps" not in str(caught.value)
+
+
+def test_slices_that_reach_further_than_any_body_are_refused(tmp_path):
+    edit(save_dicom_series(tmp_path, SCAN), PixelSpacing=[900, 900])
+    with pytest.raises(SizeError, match="measures"):
+        read_volume(tmp_path)
+
+
+@pytest.mark.parametrize("directions", [[2, 0, 0, 0, 2, 0], [0] * 6, [1, 0, 0, 1, 0, 0]])
+def test_directions_that_are_none_place_no_slice(tmp_path, directions):
+    edit(save_dicom_series(tmp_path, SCAN), ImageOrientationPatient=directions)
+    with pytest.raises(NoAffineError, match="where it lies"):
+        read_volume(tmp_path)
 
 
 def test_a_filled_gap_lies_between_its_neighbours_even_in_unsigned_voxels(tmp_path):
