@@ -1,15 +1,14 @@
-"""Write DICOM segmentations (SEG): a label map as masks on the slices of its series."""
+"""Write DICOM segmentations (SEG): a label map as masks on the slices of its series.
+
+highdicom is imported inside: it takes 0.1 s, which predictions that write no SEG need not wait for.
+"""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import highdicom
 import numpy as np
 import pydicom
-from highdicom.color import CIELabColor
 from numpy.typing import NDArray
-from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from medseg import __version__
@@ -28,6 +27,10 @@ from medseg.volume.dicom.context import (
 )
 from medseg.volume.dicom.series import Layout, Series
 from medseg.volume.label_map import LabelMap
+
+if TYPE_CHECKING:
+    from highdicom.seg import Segmentation, SegmentDescription
+    from pydicom.sr.coding import Code
 
 # Beyond what scanners count to.
 SERIES_NUMBER = 901
@@ -85,7 +88,9 @@ def _segmentation(
     context: Context,
     kind: str,
     algorithm: str,
-) -> highdicom.seg.Segmentation:
+) -> "Segmentation":
+    import highdicom
+
     pixels = _pixels(label_map, layout, labels, kind)
     shown = bool(pixels.any())
     count = len(series.slices) if shown else 1
@@ -164,8 +169,12 @@ def _decimals(values: NDArray[np.float64]) -> list[str]:
     return [pydicom.valuerep.format_number_as_ds(float(value)) for value in values]
 
 
-def _described(label: Label, number: int, algorithm: str) -> highdicom.seg.SegmentDescription:
+def _described(label: Label, number: int, algorithm: str) -> "SegmentDescription":
     """Return a segment's name, codes and colour."""
+    import highdicom
+    from highdicom.color import CIELabColor
+    from pydicom.sr.codedict import codes
+
     meaning = coded(label.name)
     segment = highdicom.seg.SegmentDescription(
         segment_number=number,
@@ -184,12 +193,14 @@ def _described(label: Label, number: int, algorithm: str) -> highdicom.seg.Segme
     return segment
 
 
-def _code(code: tuple[str, str]) -> Code:
+def _code(code: tuple[str, str]) -> "Code":
+    from pydicom.sr.coding import Code
+
     value, meaning = code
     return Code(value, "SCT", meaning)
 
 
-def _settle(dataset: highdicom.seg.Segmentation, context: Context) -> None:
+def _settle(dataset: "Segmentation", context: Context) -> None:
     """Put in the references to the true images, and take out what differs from one run to the next."""
     dataset.ContentCreatorName = ""
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
