@@ -49,6 +49,8 @@ class OpenVINOEngine(Engine):
     def _compiled(self) -> Any:
         """The network made ready for this processor, at the first patch: that takes 0.1 s."""
         hints = {"INFERENCE_PRECISION_HINT": "bf16" if self.bf16 else "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if any(operation.get_type_name() == "Softmax" for operation in self._model.get_ops()):
+            hints["SNIPPETS_MODE"] = "DISABLE"  # which fuse small attention heads (OpenVINO 2026.4) to other numbers
         return self._core.compile_model(self._model, "CPU", hints)
 
     def run(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from medseg.engine import OpenVINOEngine
 from medseg.errors import RecipeError, UnknownNameError
-from medseg.models import MODELS, build_network, load_weights, weights_of
+from medseg.models import MODELS, build_network, load_weights, to_onnx, weights_of
 from medseg.models.networks import pooling
 from medseg.recipe import Recipe, parse_recipe
 
@@ -82,6 +83,17 @@ def test_weights_go_out_and_come_back_the_same(name: str) -> None:
         assert not torch.equal(other(noise(recipe)), expected)
         load_weights(other, load(save(weights_of(network))))
         torch.testing.assert_close(other(noise(recipe)), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_its_onnx_form_says_the_same(name: str) -> None:
+    recipe = recipe_of(name, patch=flat(name) if name == "swin_unetr" else None)
+    network = seeded(recipe).eval()
+    patch = recipe.training.patch
+    engine = OpenVINOEngine(to_onnx(network, patch=patch, channels=1), patch=patch, channels=1, precision="fp32")
+    with torch.inference_mode():
+        expected = network(noise(recipe))
+    torch.testing.assert_close(torch.from_numpy(engine.run(noise(recipe).numpy())), expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
