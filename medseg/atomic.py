@@ -1,5 +1,6 @@
 """Write files so that each appears whole or not at all."""
 
+import errno
 import json
 import os
 import secrets
@@ -10,6 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import UnwritableError
+
+ELSEWHERE = "choose a folder you may write to"
+IN_THE_WAY = "choose another folder: a file lies where one should be, or a folder where a file should"
+# What helps against what the system says; where it says something else or nothing, both may.
+REMEDY = f"free some space, or {ELSEWHERE}"
+REMEDIES = {
+    errno.ENOSPC: "free some space, or choose a folder on another disk",
+    errno.EACCES: ELSEWHERE,
+    errno.EPERM: ELSEWHERE,
+    errno.EROFS: ELSEWHERE,
+    errno.EEXIST: IN_THE_WAY,
+    errno.ENOTDIR: IN_THE_WAY,
+    errno.EISDIR: IN_THE_WAY,
+    errno.ENOTEMPTY: IN_THE_WAY,
+    errno.ENAMETOOLONG: "shorten the name of the scan or of the folder",
+}
 
 
 @contextmanager
@@ -61,9 +78,8 @@ def locked(path: Path) -> Iterator[None]:
 
 def unwritable(path: Path, error: OSError) -> UnwritableError:
     """Return the error for a place that the system would not let us write to."""
-    found = error.strerror or str(error)
     return UnwritableError(
-        f"writing {path}", found=found, remedy="free some space, or choose a folder you may write to"
+        f"writing {path}", found=error.strerror or str(error), remedy=REMEDIES.get(error.errno or 0, REMEDY)
     )
 
 

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
-from medseg.errors import DuplicateCaseError, MedsegError
+from medseg.errors import DuplicateCaseError, EmptyFolderError, MedsegError
 from medseg.progress import Notify, Progress, ignore
+from medseg.run import RESULTS, read_lines
 from medseg.shard import Shard
 from medseg.volume import Found, Source, look_through, tell_apart
 from medseg.volume.find import empty
@@ -25,12 +27,14 @@ class Case:
         place: the file, series folder or zip.
         source: its voxels; None when they cannot be had.
         error: why not.
+        mentioned: other files that the error names.
     """
 
     case_id: str
     place: Path
     source: Source | None = None
     error: MedsegError | None = None
+    mentioned: tuple[Path, ...] = ()
 
     def named(self, deidentify: bool) -> str:
         """Return what results call the place: its path, or only its own name."""
@@ -38,9 +42,11 @@ class Case:
 
     @property
     def folders(self) -> list[str]:
-        """The folders above it, as they stand in front of names in messages."""
-        paths = [self.place, *(self.source.paths if self.source else ())]
-        return sorted({str(path.parent / "x")[:-1] for path in paths} - {""})
+        """The folders above it, within zips too, as they stand in front of names in messages."""
+        paths = {self.place, *self.mentioned, *(self.source.paths if self.source else ())}
+        for file in self.source.series.files if self.source and self.source.series else ():
+            paths |= {Path(str(file)), file.folder, Path(file.member)}
+        return sorted({str(path.parent / "x")[:-1] for path in paths} - {"", "/"})
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,9 @@ class Cases:
         return replace(self, own=own, elsewhere=elsewhere)
 
 
-def find_cases(inputs: Sequence[Path], *, out: Path | None = None, notify: Notify = ignore) -> Cases:
+def find_cases(
+    inputs: Sequence[Path], *, out: Path | None = None, deidentify: bool = False, notify: Notify = ignore
+) -> Cases:
     """Return every scan at the inputs.
 
     An input that is missing or holds no scan becomes a failed case, named after its path; so does each file or folder
@@ -75,7 +83,10 @@ def find_cases(inputs: Sequence[Path], *, out: Path | None = None, notify: Notif
 
     Args:
         inputs: files, series folders, zips, or folders of any number of these.
-        out: where outputs go. What lies there is no case, unless an input lies there itself.
+        out: where outputs go. What lies there is no case; where an input lies there itself, the outputs that
+            results.jsonl lists are none.
+        deidentify: number cases that are called alike, in the order of their places, where else the folders above,
+            which may be called after patients, go in front of their ids.
         notify: hears how many were found.
     """
     sources: list[Source] = []
@@ -87,23 +98,70 @@ def find_cases(inputs: Sequence[Path], *, out: Path | None = None, notify: Notif
         except MedsegError as error:
             refused.append(Case(path.name, path, error=error))
             continue
-        scans = _outside(found, path, out)
+        scans = _no_outputs(found, path, out)
         sources += scans
         refused += [Case(place.name, place, error=error) for place, error in found.refused]
         passed_over += [(Path(name), reason) for name, reason in found.passed_over]
         if not scans and not found.refused:
-            refused.append(Case(path.name, path, error=empty(path, found)))
+            nothing = _only_outputs(path, found) or empty(path, found)
+            refused.append(Case(path.name, path, error=nothing, mentioned=_mentioned(found)))
     notify(Progress("find", len(sources), len(sources), message=_passed_over(passed_over)))
-    cases = [*_single(tell_apart(sources)), *refused]
+    if deidentify:
+        cases = _numbered([*(Case(source.case_id, source.place, source) for source in sources), *refused])
+    else:
+        cases = [*_single(tell_apart(sources)), *refused]
     cases.sort(key=lambda case: (case.case_id, str(case.place)))
     return Cases(tuple(cases), passed_over=tuple(passed_over), inputs=tuple(inputs))
 
 
-def _outside(found: Found, path: Path, out: Path | None) -> list[Source]:
-    """Return the scans that are no outputs."""
-    if out is None or path.resolve().is_relative_to(out.resolve()):
+def _mentioned(found: Found) -> tuple[Path, ...]:
+    """Return the files that were found and are no scans."""
+    return (*(Path(name) for name, _ in found.passed_over), *(path for s in found.annotations for path in s.paths))
+
+
+def _numbered(cases: Sequence[Case]) -> list[Case]:
+    """Return the cases with ids that differ: those that are called alike get numbers in the order of their places."""
+    repeated = duplicate_ids([case.case_id for case in cases])
+    taken = {case.case_id for case in cases}
+    numbered = []
+    for case in sorted(cases, key=lambda case: case.place.parts):
+        case_id = case.case_id
+        if case_id in repeated:
+            case_id = next(name for n in count(1) if (name := f"{case.case_id}_{n}") not in taken)
+            taken.add(case_id)
+        source = case.source and replace(case.source, case_id=case_id)
+        numbered.append(replace(case, case_id=case_id, source=source))
+    return numbered
+
+
+def _no_outputs(found: Found, path: Path, out: Path | None) -> list[Source]:
+    """Return the scans that are no outputs, by the record where an input lies in the output folder itself."""
+    if out is None:
         return found.scans
+    if path.resolve().is_relative_to(out.resolve()):
+        outputs = _outputs(out)
+        return [scan for scan in found.scans if outputs.isdisjoint(file.resolve() for file in scan.paths)]
     return [scan for scan in found.scans if not scan.place.resolve().is_relative_to(out.resolve())]
+
+
+def _outputs(out: Path) -> set[Path]:
+    """Return the files that an output folder's results.jsonl tells of."""
+    names: set[str] = set()
+    for line in read_lines(out / RESULTS):
+        listed = line.get("outputs") if isinstance(line, dict) else None
+        names.update(name for name in listed or () if isinstance(name, str))
+    return {(out / name).resolve() for name in names}
+
+
+def _only_outputs(path: Path, found: Found) -> EmptyFolderError | None:
+    """Return the error for an input of which nothing is left without the outputs of earlier commands."""
+    if not found.scans:
+        return None
+    return EmptyFolderError(
+        f"looking for scans in {path}",
+        found=f"its {len(found.scans)} image(s) lie in the output folder, where outputs go",
+        remedy="give the scans themselves, or another --out",
+    )
 
 
 def _passed_over(files: Sequence[tuple[Path, str]]) -> str:

@@ -185,7 +185,12 @@ class LabelSet:
 
     @classmethod
     def from_names(cls, names: Mapping[int, str]) -> "LabelSet":
-        """Build from id → name, each label its own part. Id 0 is background and left out."""
+        """Build from id → name, each label its own part. Id 0 is background and left out.
+
+        Raises:
+            RecipeError: two ids have one name.
+        """
+        _check_names([name for id_, name in names.items() if id_ != 0])
         labels = [
             Label(id=id_, name=name, parts=(id_,), colour=colour_of(name, id_))
             for id_, name in sorted((i, tidy(n)) for i, n in names.items())
@@ -197,6 +202,11 @@ class LabelSet:
     def from_ids(cls, ids: Iterable[int]) -> "LabelSet":
         """Build from ids that come without names: 7 is called "label_7"."""
         return cls.from_names({0: "background", **{id_: f"label_{id_}" for id_ in ids}})
+
+    def with_ids(self, ids: Iterable[int]) -> "LabelSet":
+        """Return the set with a label, as in `from_ids`, for each id that it does not know."""
+        more = LabelSet.from_ids(set(ids) - self.known_ids)
+        return LabelSet((*self.labels, *more.labels), self.known_ids | more.known_ids)
 
     def as_json(self) -> dict[str, Any]:
         """Return the set as plain lists, for model.json and run.json."""
@@ -220,10 +230,11 @@ class LabelSet:
 
         Raises:
             UnknownNameError: a part that this set does not have.
-            RecipeError: two labels that would get the same id, or a region after one that lies within it.
+            RecipeError: two labels that would get the same id or name, or a region after one that lies within it.
         """
         if chosen is None:
             return self
+        _check_names(list(chosen))
         by_name = {label.name: label for label in self.labels}
         labels: list[Label] = []
         for name, parts in chosen.items():
@@ -259,6 +270,26 @@ class LabelSet:
         if len(label.parts) == 1:
             return np.asarray(label_map == label.parts[0])
         return np.isin(label_map, label.parts)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Check that names differ in more than their capitals and spaces."""
+    if found := alike(names):
+        raise RecipeError(
+            f"labels {', '.join(names)}",
+            found=f"{found[0]!r} and {found[1]!r} are one name",
+            remedy="rename one of them",
+        )
+
+
+def alike(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first two names that `tidy` makes one, or None."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if tidy(name) in seen:
+            return seen[tidy(name)], name
+        seen[tidy(name)] = name
+    return None
 
 
 def tidy(name: str) -> str:

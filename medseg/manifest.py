@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from medseg.errors import ManifestError, MissingFileError
-from medseg.labels import LabelSet
+from medseg.labels import LabelSet, alike
 from medseg.volume.source import stem
 
 
@@ -75,6 +75,13 @@ class Manifest(BaseModel):
     num_test: int = Field(default=0, alias="numTest")
     training: tuple[Case, ...] = ()
     test: tuple[Case, ...] = ()
+
+    @field_validator("labels")
+    @classmethod
+    def _differ(cls, value: dict[int, str]) -> dict[int, str]:
+        if found := alike(name for id_, name in value.items() if id_ != 0):
+            raise ValueError(f"{found[0]!r} and {found[1]!r} are one name for two labels")
+        return value
 
     @property
     def channels(self) -> int:

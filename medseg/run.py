@@ -16,6 +16,7 @@ import psutil
 from medseg.atomic import unwritable, write_json
 
 LIBRARIES = ("medseg", "torch", "monai", "torchio", "nibabel", "SimpleITK", "numpy", "scipy")
+RESULTS = "results.jsonl"
 
 
 class Run:
@@ -69,7 +70,7 @@ class Run:
     @property
     def results(self) -> Path:
         """One JSON object per predicted case."""
-        return self.folder / "results.jsonl"
+        return self.folder / RESULTS
 
     def write_record(self, **facts: Any) -> None:
         """Write run.json: the facts given, versions, machine, and seconds since the run started."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.atomic import locked, whole, write_bytes, write_json, write_text
+from medseg.atomic import locked, unwritable, whole, write_bytes, write_json, write_text
 from medseg.errors import UnwritableError
 
 
@@ -235,3 +235,32 @@ def test_without_locks_nobody_waits(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with locked(tmp_path / "file"), locked(tmp_path / "file"):
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EACCES, "you may write to"),
+        (errno.EROFS, "you may write to"),
+        (errno.EEXIST, "choose another folder"),
+        (errno.ENOTDIR, "choose another folder"),
+        (errno.ENAMETOOLONG, "shorten the name"),
+    ],
+)
+def test_the_remedy_fits_what_the_system_says(tmp_path, number, remedy):
+    error = unwritable(tmp_path, OSError(number, os.strerror(number)))
+    assert remedy in error.remedy
+    assert ("space" in error.remedy) == (number == errno.ENOSPC)
+
+
+def test_what_the_system_does_not_explain_has_both_remedies(tmp_path):
+    assert unwritable(tmp_path, OSError("no reason")).remedy == "free some space, or choose a folder you may write to"
+
+
+def test_a_file_where_a_folder_should_be_is_said_as_such(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path / "file" / "out.txt", tmp_path / ("n" * 300)):
+        with pytest.raises(UnwritableError) as caught:
+            write_text(path, "words")
+        assert "space" not in caught.value.remedy

@@ -42,6 +42,22 @@ def test_series_folders_of_one_name_are_told_apart_over_all_inputs(tmp_path: Pat
     assert codes(*inputs) == {"anna_DICOM": None, "bert_DICOM": None}
 
 
+def test_deidentified_cases_that_are_called_alike_are_numbered_in_the_order_of_their_places(tmp_path: Path) -> None:
+    inputs = [series(tmp_path / name / "DICOM", uid=f"1.2.3.{n}") for n, name in enumerate(("bert", "anna"))]
+    inputs += [scan(tmp_path / name) for name in ("DICOM_1.nii", "DICOM.nii", "DICOM.nrrd", "other.nii")]
+    found = find_cases([*inputs, tmp_path / "gone" / "other"], deidentify=True).own
+    assert {case.case_id: case.place.relative_to(tmp_path).as_posix() for case in found} == {
+        "DICOM_1": "DICOM_1.nii",
+        "DICOM_2": "DICOM.nii",
+        "DICOM_3": "DICOM.nrrd",
+        "DICOM_4": "anna/DICOM",
+        "DICOM_5": "bert/DICOM",
+        "other_1": "gone/other",
+        "other_2": "other.nii",
+    }
+    assert [case.source.case_id for case in found if case.source] == [c.case_id for c in found if c.source]
+
+
 def test_ids_that_no_folder_tells_apart_fail_both(tmp_path: Path) -> None:
     for suffix in ("nii", "nrrd"):
         scan(tmp_path / f"scan.{suffix}")

@@ -12,7 +12,20 @@ import medseg
 PACKAGE = Path(medseg.__file__).parent
 FLOORS = [
     {"errors", "remarks"},
-    {"axes", "labels", "choose", "shipped", "atomic", "device", "processor", "progress", "shard", "stopwatch"},
+    {
+        "axes",
+        "labels",
+        "choose",
+        "shipped",
+        "atomic",
+        "device",
+        "interrupt",
+        "pointwise",
+        "processor",
+        "progress",
+        "shard",
+        "stopwatch",
+    },
     {"volume", "cases", "picture", "manifest", "dataset", "prepared_case", "recipe", "run"},
     {"preprocess", "augment", "patches", "models", "engine", "baselines", "losses", "restore", "postprocess", "metrics"}
     | {"overlay", "synthetic"},

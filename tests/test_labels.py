@@ -167,3 +167,18 @@ def test_every_code_is_one_of_dicoms_with_its_meaning():
 def test_a_label_is_coded_by_its_name_and_side(name, category, meaning, side):
     codes_of = coded(name)
     assert (codes_of.category[1], codes_of.type[1], codes_of.side and codes_of.side[1]) == (category, meaning, side)
+
+
+@pytest.mark.parametrize("other", ["liver", " Liver ", "LIVER"])
+def test_two_labels_of_one_name_are_refused(other):
+    with pytest.raises(RecipeError, match="are one name"):
+        LabelSet.from_names({0: "background", 1: "liver", 2: other})
+
+
+def test_the_background_may_be_called_like_a_label():
+    assert len(LabelSet.from_names({0: "liver", 1: "liver"})) == 1
+
+
+def test_two_chosen_labels_of_one_name_are_refused():
+    with pytest.raises(RecipeError, match="'organ' and 'Organ' are one name"):
+        ORGANS.select({"organ": [NAMES[1]], "Organ": [NAMES[2]]})

@@ -168,6 +168,7 @@ def test_broken_json_is_an_error_that_names_the_file(tmp_path: Path, content: by
     [
         ({"modality": None}, "modality"),
         ({"labels": ["background", "spleen"]}, "labels"),
+        ({"labels": {"0": "background", "1": "liver", "2": " Liver"}}, "labels: 'liver' and ' liver' are one name"),
         ({"training": [{"label": "labels/a.nii.gz"}]}, "training.0: a case needs an image"),
         ({"training": ["a.nii.gz", 7]}, "training.1: a case needs an image"),
         ({"training": [{"image": []}]}, "training.0: a case needs an image"),

@@ -1,18 +1,24 @@
 """Facts about coming home: logits on a prepared grid become labels on the scan's own, whatever lies between."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from phantoms import all_orientations, geometries, house_geometry, house_label_map
+from scipy import ndimage
 
 from medseg import restore as restore_module
 from medseg.labels import Label, LabelSet
+from medseg.pointwise import Pointwise
 from medseg.preprocess.prepare import prepared_geometry
 from medseg.recipe import Head, Preprocess
 from medseg.restore import restore
 from medseg.volume import Geometry, LabelMap, Volume, resample
 
+CONSTANTS = ("BLOCK_VOXELS", "SLANTED_VOXELS", "BLURRED_VALUES", "BORDER_VALUES", "CLASS_VOXELS")
 LABELS = LabelSet.from_names({0: "background", 1: "spleen", 2: "kidney", 5: "liver"})
 
 
@@ -150,38 +156,158 @@ def test_ids_come_in_the_smallest_type_that_holds_them(highest: int, kind: type,
     np.testing.assert_array_equal(restored.array, label_map.array)
 
 
+# The same as interpolating everything
+
+
+def plainly(
+    logits: NDArray[np.float32], *, source: Geometry, target: Geometry, labels: LabelSet, head: Head
+) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
+    """Return the labels taken from logits interpolated everywhere, and where rounding cannot change them."""
+    ids = np.array([0, *(label.id for label in labels)])
+    everywhere = resample(logits, source=source, target=target, fill=-np.inf)
+    outside = np.isinf(everywhere[0])
+    everywhere[:, outside] = 0
+    if head == "softmax":
+        second, first = np.sort(everywhere, axis=0)[-2:]
+        return ids[everywhere.argmax(axis=0)], outside | (first - second > 1e-4)
+    painted = [np.where(channel > 0, number, 0) for number, channel in enumerate(everywhere, start=1)]
+    return ids[np.max(painted, axis=0)], outside | (np.abs(everywhere) > 1e-4).all(axis=0)
+
+
+def waves(channels: int, shape: tuple[int, int, int], seed: int = 0) -> NDArray[np.float32]:
+    """Return smooth noise about 0, so that classes have regions of several voxels and ragged borders."""
+    noise = np.random.default_rng(seed).normal(size=(channels, *shape))
+    return ndimage.gaussian_filter(noise, (0, 1, 1, 1)).astype(np.float32)
+
+
+def centred(grid: Geometry, other: Geometry, shift_voxel: float) -> Geometry:
+    """Return a grid moved so that its middle lies some of its own voxels from another's."""
+    affine = np.array(grid.affine)
+    middle = [(np.array(g.shape) - 1) / 2 for g in (other, grid)]
+    affine[:3, 3] += other.to_world(middle[0]) - grid.to_world(middle[1] + shift_voxel)
+    return Geometry(grid.shape, affine)
+
+
+@given(
+    source=geometries(largest=12),
+    target=geometries(largest=12),
+    parallel=st.booleans(),
+    lean=st.floats(-0.4, 0.4),
+    shift_voxel=st.floats(-3, 3),
+    head=st.sampled_from(["softmax", "sigmoid"]),
+    seed=st.integers(0, 100),
+)
+@settings(deadline=None, max_examples=100)
+def test_on_any_grids_labels_are_those_of_logits_interpolated_everywhere(
+    source: Geometry, target: Geometry, parallel: bool, lean: float, shift_voxel: float, head: Head, seed: int
+) -> None:
+    if parallel:
+        target = source.reorient(target.orientation).with_spacing(target.spacing_mm)
+        assume(np.prod(target.shape) < 20_000)
+    else:
+        leaning = np.eye(4)
+        leaning[1, 2] = lean
+        target = Geometry(target.shape, target.affine @ leaning)
+    target = centred(target, source, shift_voxel)
+    logits = waves(4 if head == "softmax" else 3, source.shape, seed)
+    restored = restore(logits, source=source, target=target, labels=LABELS, head=head).array
+    expected, clear = plainly(logits, source=source, target=target, labels=LABELS, head=head)
+    np.testing.assert_array_equal(restored[clear], expected[clear])
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("factor", [0.37, 1.0, 2.6])
+@pytest.mark.parametrize("orientation", all_orientations()[::5])
+def test_from_every_orientation_and_spacing_labels_are_those_of_logits_interpolated_everywhere(
+    orientation: str, factor: float, head: Head
+) -> None:
+    source = house_geometry(shape=(17, 12, 14))
+    target = source.pad((1, 0, 2), (0, 2, 1)).reorient(orientation)
+    target = target.with_spacing(np.array(target.spacing_mm) * factor)
+    logits = waves(4 if head == "softmax" else 3, source.shape)
+    restored = restore(logits, source=source, target=target, labels=LABELS, head=head).array
+    expected, clear = plainly(logits, source=source, target=target, labels=LABELS, head=head)
+    np.testing.assert_array_equal(restored[clear], expected[clear])
+    assert len(np.unique(restored)) == 4
+    assert clear.mean() > 0.99
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+def test_values_of_any_float_type_and_layout_give_the_same_labels(kind: type) -> None:
+    source, target = house_geometry(), house_geometry().with_spacing((0.7, 0.7, 0.7))
+    logits = waves(4, source.shape).astype(np.float16)
+    expected = restore(logits.astype(np.float32), source=source, target=target, labels=LABELS, head="softmax").array
+    for values in (logits.astype(kind), np.asfortranarray(logits.astype(kind))):
+        restored = restore(values, source=source, target=target, labels=LABELS, head="softmax").array
+        np.testing.assert_array_equal(restored, expected)
+
+
+def test_three_hundred_classes_are_told_apart() -> None:
+    source = house_geometry()
+    labels = LabelSet.from_ids(range(1, 300))
+    logits = waves(300, source.shape)
+    target = source.with_spacing((0.8, 0.8, 0.8))
+    restored = restore(logits, source=source, target=target, labels=labels, head="softmax").array
+    expected, clear = plainly(logits, source=source, target=target, labels=labels, head="softmax")
+    np.testing.assert_array_equal(restored[clear], expected[clear])
+    assert restored.max() > 255
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("tilt_degrees", [(0.0, 0.0, 0.0), (8.0, -12.0, 17.0)], ids=["straight", "tilted"])
+def test_features_give_the_labels_of_the_logits_they_stand_for(
+    tilt_degrees: tuple[float, float, float], head: Head
+) -> None:
+    source = house_geometry(shape=(9, 12, 10), tilt_degrees=(0, 0, 0))
+    target = house_geometry(shape=(14, 13, 9), tilt_degrees=tilt_degrees, spacing_mm=(0.8, 1.2, 2.9))
+    draw = np.random.default_rng(0).normal
+    outputs = 4 if head == "softmax" else 3
+    pointwise = Pointwise(draw(size=(outputs, 5)).astype(np.float32), 0.1 * draw(size=outputs).astype(np.float32))
+    features = waves(5, source.shape)
+    logits = pointwise.apply(features)
+    restored = restore(features, source=source, target=target, labels=LABELS, head=head, pointwise=pointwise).array
+    expected, clear = plainly(logits, source=source, target=target, labels=LABELS, head=head)
+    np.testing.assert_array_equal(restored[clear], expected[clear])
+    assert len(np.unique(restored)) == 4
+
+
 # Block by block
 
 
-@pytest.mark.parametrize("values", [1, 700, 10_000])
+@pytest.mark.parametrize("voxels", [1, 40, 1000])
 @pytest.mark.parametrize("spacing_mm", [None, (1.4, 1.4, 1.4), (0.5, 3.0, 2.0)])
 @pytest.mark.parametrize("turned", [False, True], ids=["along the axes", "at an angle"])
 def test_block_by_block_is_the_same_as_at_once(
-    values: int, spacing_mm: tuple[float, float, float] | None, turned: bool, monkeypatch: pytest.MonkeyPatch
+    voxels: int, spacing_mm: tuple[float, float, float] | None, turned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = house_geometry(shape=(9, 13, 7))
     upright = house_geometry(shape=(9, 13, 7), orientation="RAS", tilt_degrees=(0, 0, 0))
     source = (upright if turned else target.reorient("RAS")).with_spacing(spacing_mm or (1, 1, 1))
     logits = np.random.default_rng(0).normal(size=(4, *source.shape)).astype(np.float32)
     whole = restore(logits, source=source, target=target, labels=LABELS, head="softmax").array
-    monkeypatch.setattr(restore_module, "BLOCK_VALUES", values)
+    for constant in CONSTANTS:
+        monkeypatch.setattr(restore_module, constant, voxels)
     blocks = restore(logits, source=source, target=target, labels=LABELS, head="softmax").array
     np.testing.assert_array_equal(blocks, whole)
     assert len(np.unique(whole)) == 4
 
 
-def test_a_block_holds_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-
-    def watching(array: NDArray[np.float32], *, source: Geometry, target: Geometry, fill: float) -> NDArray[np.float32]:
-        values = resample(array, source=source, target=target, fill=fill)
-        sizes.append(values.size)
-        return values
-
-    monkeypatch.setattr(restore_module, "BLOCK_VALUES", 1000)
-    monkeypatch.setattr(restore_module, "resample", watching)
-    label_map = house_label_map()
-    restored = there_and_back(label_map, Preprocess())
-    np.testing.assert_array_equal(restored.array, label_map.array)
-    assert max(sizes) <= 1000
-    assert len(sizes) == 3  # 5 of 11 planes, of 8·6 voxels and 4 channels each
+@pytest.mark.parametrize("channels", [2, 40])
+@pytest.mark.parametrize("tilt_degrees", [0.0, 9.0], ids=["along the axes", "at an angle"])
+@pytest.mark.parametrize("spacing_mm", [1.0, 4.0], ids=["finer", "coarser"])
+def test_memory_grows_neither_with_the_scan_nor_with_the_classes(
+    channels: int, tilt_degrees: float, spacing_mm: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for constant in CONSTANTS:
+        monkeypatch.setattr(restore_module, constant, getattr(restore_module, constant) // 64)
+    source = house_geometry(shape=(24, 32, 20), tilt_degrees=(0, 0, 0), orientation="RAS", spacing_mm=(2, 2, 2))
+    target = house_geometry(shape=(48, 64, 40), tilt_degrees=(tilt_degrees, 0, 0), spacing_mm=(1, 1, 1))
+    target = target.with_spacing((spacing_mm,) * 3)
+    coarse = np.random.default_rng(0).normal(size=(channels, 6, 8, 5)).astype(np.float32)
+    logits = np.kron(coarse, np.ones((1, 4, 4, 4), np.float32))
+    labels = LabelSet.from_ids(range(1, channels))
+    tracemalloc.start()
+    restored = restore(logits, source=source, target=target, labels=labels, head="softmax")
+    peak = tracemalloc.get_traced_memory()[1] - restored.array.nbytes
+    tracemalloc.stop()
+    assert peak < 150e6 / 64

@@ -155,9 +155,19 @@ def predict_command(
         typer.Option(
             "--deidentify",
             help="Leave the patient out of DICOM outputs, and the folders of the scans out of results.jsonl and "
-            "run.json. Cases are still called after their files.",
+            "run.json. Cases are still called after their files or series folders; those that are called alike are "
+            "numbered, in the order of their places. UIDs are replaced under a key that is forgotten afterwards.",
         ),
     ] = False,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with the key of --deidentify, made where it is missing. Commands with one key replace the "
+            "same UID by the same other one, as shards and --resume need. Whoever has it can tell which scan is which: "
+            "keep it away from the outputs.",
+            show_default=False,
+        ),
+    ] = None,
     allow_gaps: Annotated[
         bool,
         typer.Option("--allow-gaps", help="Fill missing slices of a series from their neighbours, with a warning."),
@@ -188,14 +198,17 @@ def predict_command(
     """Segment scans: each label map has its scan's own shape and affine. A bad scan is reported; the others go on."""
     from medseg.cases import find_cases
     from medseg.package import load_package
-    from medseg.predict import Settings, chosen_formats, predict
+    from medseg.predict import Settings, chosen_formats, kept_key, new_key, predict
     from medseg.shard import Shard
 
-    settings = Settings(chosen_formats(form), deidentify=deidentify, allow_gaps=allow_gaps, overlay=overlay)
-    part = Shard.parse(shard)
+    if key_file and not deidentify:
+        raise OptionError(f"--key-file {key_file}", found="nothing is replaced", remedy="add --deidentify")
+    formats, part = chosen_formats(form), Shard.parse(shard)
     package = load_package(model)
+    key = kept_key(key_file, out=out) if key_file else new_key() if deidentify else None
+    settings = Settings(formats, key=key, allow_gaps=allow_gaps, overlay=overlay)
     with reporting(quiet) as notify:
-        cases = find_cases(inputs, out=out, notify=notify).shard(part)
+        cases = find_cases(inputs, out=out, deidentify=deidentify, notify=notify).shard(part)
         results = predict(
             package, cases, out, device=device, engine=engine, settings=settings, resume=resume, notify=notify
         )
@@ -259,17 +272,26 @@ def overlay_command(
     """Paint a label map on its scan, patient's right on the left, with names, millilitres and sides."""
     from medseg.evaluate.evaluation import run_labels
     from medseg.overlay import write_overlay
-    from medseg.volume import find_label_map, find_source, names_in, read_reference, read_volume
+    from medseg.volume import find_label_map, find_source, names_in, read_reference, read_volume, shared_labels
 
     source, mapped = find_source(image), find_label_map(label_map)
+    referred = find_label_map(reference) if reference else None
     volume = read_volume(source, channels=None)
-    named = _labels(labels) or run_labels(label_map) or names_in(mapped)
+    known = _labels(labels) or run_labels(label_map)
+    named = known or (shared_labels(mapped, referred) if referred else names_in(mapped))
+    maps = [
+        read_reference(each, geometry=volume.geometry, labels=known if each.kind == "file" else named)
+        for each in (mapped, referred)
+        if each
+    ]
+    if named and not known:
+        named = named.with_ids({id_ for each in maps for id_ in each.ids()})
     write_overlay(
         out,
         volume,
-        read_reference(mapped, geometry=volume.geometry, labels=named),
+        maps[0],
         named,
-        reference=read_reference(reference, geometry=volume.geometry, labels=named) if reference else None,
+        reference=maps[1] if referred else None,
         plane=plane,
         window=_window(window),
         title=source.case_id,

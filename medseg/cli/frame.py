@@ -2,7 +2,6 @@
 
 import functools
 import io
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,8 +11,9 @@ import typer
 
 from medseg.cli.show import say
 from medseg.errors import MedsegError, UnexpectedError, UsageError
+from medseg.interrupt import INTERRUPTED, SAID, TERMINATED, Terminated, listen, working
 
-DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+DONE, FAILED, USAGE = 0, 1, 2
 
 app = typer.Typer(
     name="medseg",
@@ -28,30 +28,32 @@ data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
 
-class Terminated(BaseException):
-    """SIGTERM came."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed in part or whole, 2 usage, 130 Ctrl-C, 143 SIGTERM."""
     try:
         app(args=list(argv) if argv is not None else None, prog_name="medseg")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else DONE
+    except KeyboardInterrupt:
+        return _stopped(INTERRUPTED)
+    except Terminated:
+        return _stopped(TERMINATED)
     return DONE
 
 
 def run() -> NoReturn:
     """Run the command line of this process."""
-    signal.signal(signal.SIGTERM, _terminate)
+    listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end the work
     sys.exit(main())
 
 
-def _terminate(*_: object) -> NoReturn:
-    raise Terminated
+def _stopped(code: int) -> int:
+    """Say that a signal ended the command, and return its exit code."""
+    say(SAID[code])
+    return code
 
 
 def command(function: Callable[..., int]) -> Callable[..., None]:
@@ -60,16 +62,15 @@ def command(function: Callable[..., int]) -> Callable[..., None]:
     @functools.wraps(function)
     def guarded(*args: Any, **options: Any) -> None:
         try:
-            code = function(*args, **options)
+            with working():
+                code = function(*args, **options)
         except MedsegError as error:
             say(f"{error.code} {error}")
             code = USAGE if isinstance(error, UsageError) else FAILED
         except KeyboardInterrupt:
-            say("Interrupted. What was finished is kept.")
-            code = INTERRUPTED
+            code = _stopped(INTERRUPTED)
         except Terminated:
-            say("Terminated. What was finished is kept.")
-            code = TERMINATED
+            code = _stopped(TERMINATED)
         except Exception as error:  # what nobody foresaw keeps its trace, for the report, and ends like any other error
             traceback.print_exc()
             remedy = "please report this with the lines above"

@@ -12,7 +12,7 @@ from medseg.labels import LabelSet
 from medseg.metrics import CaseScore, score_label_map, summarise, write_metrics
 from medseg.progress import Notify, Progress, ignore
 from medseg.run import Run
-from medseg.volume import Source, find_label_map, look_through, names_in, read_pair
+from medseg.volume import Source, find_label_map, look_through, read_pair, shared_labels
 from medseg.volume.find import empty
 from medseg.volume.source import duplicate_ids
 
@@ -43,8 +43,8 @@ def evaluate(
         predictions: a label map (an image file, a DICOM SEG or an RTSTRUCT), or a folder of them.
         references: a label map, or a folder with one of the same case id for each prediction.
         folder: where the results go.
-        labels: what to score; None takes the labels that the predictions' run.json names, or else those that a DICOM
-            file of the case names, or else every id that occurs.
+        labels: what to score; None takes the labels that the predictions' run.json names, or else those that the files
+            of the case name, by which they are matched, and every other id that occurs.
         notify: hears of each case.
 
     Raises:
@@ -131,8 +131,10 @@ def _by_case(path: Path) -> dict[str, Source]:
 
 
 def _score(case_id: str, prediction: Source, reference: Source, labels: LabelSet | None) -> Sequence[CaseScore]:
-    labels = labels or names_in(prediction) or names_in(reference)
-    predicted, referred = read_pair(prediction, reference, labels)
+    named = labels or shared_labels(prediction, reference)
+    images = prediction.kind == reference.kind == "file"
+    predicted, referred = read_pair(prediction, reference, labels if images else named)
     if labels is None:
-        labels = LabelSet.from_ids(predicted.ids() | referred.ids())
-    return score_label_map(predicted, referred, labels, case_id=case_id)
+        named = (named or LabelSet.from_ids(())).with_ids(predicted.ids() | referred.ids())
+    assert named is not None
+    return score_label_map(predicted, referred, named, case_id=case_id)

@@ -1,10 +1,15 @@
 """CaseResult: what became of one case, a line of results.jsonl."""
 
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from medseg.errors import MedsegError
 from medseg.remarks import Remark
+
+# Paths that a message quotes, or that begin at the root, up to the last name in them.
+QUOTED = re.compile(r"(['\"])[^'\"]*[/\\]([^'\"/\\]*)\1")
+ABSOLUTE = re.compile(r"(?<![^\s('\"])/(?:[^\s/:;,'\"()]+/)+(?=[^\s/])")
 
 
 @dataclass
@@ -25,9 +30,10 @@ class CaseResult:
         peak_gpu_mb: the same of the GPU, None without one.
         series_uid: the series instance UID of a DICOM series, None for other scans.
         files: output → its "bytes" and "sha256".
-        input_sha256: of the scan's files, None when they could not be read.
+        input_sha256: of the scan's files, None when they could not be read; with --deidentify under the key.
         model_sha256: of the model that segmented it.
         settings: what else the outputs depend on, as in `Settings`.
+        medseg: the version that made them, which DICOM outputs name.
     """
 
     case_id: str
@@ -45,6 +51,7 @@ class CaseResult:
     input_sha256: str | None = None
     model_sha256: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    medseg: str | None = None
 
     @property
     def failed(self) -> bool:
@@ -65,11 +72,12 @@ class CaseResult:
         return [f"{self.case_id}: {m['code']} {m['message']}" for m in (*self.warnings, self.error) if m]
 
     def hide(self, folders: list[str]) -> None:
-        """Take the names of folders out of the messages; a file keeps its own."""
-        for message in (*self.warnings, self.error):
+        """Take the names of folders, of those in zips too, out of the messages; a file keeps its own."""
+        for message in filter(None, (*self.warnings, self.error)):
+            text = message["message"]
             for folder in sorted(folders, key=len, reverse=True):
-                if message:
-                    message["message"] = message["message"].replace(folder, "")
+                text = text.replace(folder, "")
+            message["message"] = ABSOLUTE.sub("", QUOTED.sub(r"\1\2\1", text))
 
     def as_json(self) -> dict[str, Any]:
         """Return the line of results.jsonl."""
@@ -83,5 +91,7 @@ class CaseResult:
             TypeError: the line is none of a case.
         """
         if not isinstance(line, dict) or not all(isinstance(line.get(key), str) for key in ("case_id", "input")):
+            raise TypeError
+        if not all(isinstance(name, str) for name in line.get("outputs", [])):
             raise TypeError
         return cls(**{known.name: line[known.name] for known in fields(cls) if known.name in line})

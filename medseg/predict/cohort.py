@@ -6,8 +6,7 @@ from typing import Any
 from medseg.cases import Cases
 from medseg.package import ModelPackage
 from medseg.predict.case_result import CaseResult
-from medseg.predict.formats import FORMATS
-from medseg.predict.outputs import names, remove_leftovers, spare_scans
+from medseg.predict.outputs import EVERYTHING, names, remove_leftovers, remove_stale, spare_scans
 from medseg.predict.pipeline import pipeline
 from medseg.predict.record import Record
 from medseg.predict.resume import done_before
@@ -21,7 +20,6 @@ from medseg.run import Run
 from medseg.segment import Segmenter
 
 DEFAULTS = Settings()
-EVERYTHING = Settings(formats=tuple(FORMATS), overlay=True)
 
 
 def predict(
@@ -49,7 +47,7 @@ def predict(
         engine: what runs it there: auto, openvino, torch.
         settings: how cases are read and what is written.
         resume: leave out the cases that an earlier command finished, and whose outputs, scan, model and settings are
-            still the same. Otherwise all begin anew.
+            still the same. Otherwise all begin anew: what an earlier command wrote of the cases to be done is removed.
         notify: hears of each finished or failed case.
 
     Returns:
@@ -66,11 +64,19 @@ def predict(
     record = Record(Run(folder), cases, deidentify=settings.deidentify, **_facts(package, segmenter, settings))
     stages = Stages(package, folder, segmenter=segmenter, settings=settings)
     remove_leftovers(folder, [name for case in cases.own for name in names(case.case_id, EVERYTHING)])
-    earlier = record.read() if resume else []
+    earlier = record.read()
+    believed = earlier if resume else []
     before = done_before(
-        cases.own, earlier, folder, model_sha256=package.sha256, settings=settings, notify=notify if earlier else ignore
+        cases.own,
+        believed,
+        folder,
+        model_sha256=package.sha256,
+        settings=settings,
+        notify=notify if believed else ignore,
     )
+    todo = [case for case, result in zip(cases.own, before, strict=True) if result is None]
     results = [result for result in before if result]
+    remove_stale(earlier, cases, todo, folder)
     record.begin(results)
     tally = Tally(len(cases.own), skipped=len(results), notify=notify)
 
@@ -81,7 +87,6 @@ def predict(
         tally.add(result)
 
     try:
-        todo = [case for case, result in zip(cases.own, before, strict=True) if result is None]
         with one_thread_for_numpy():
             pipeline(todo, read=stages.read, work=stages.infer, write=write, beside_work=segmenter.engine.leaves_cores)
     finally:

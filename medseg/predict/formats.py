@@ -15,7 +15,7 @@ class SeriesWriter(Protocol):
     """Writes a label map of a DICOM series to a file that appears whole."""
 
     def __call__(
-        self, label_map: LabelMap, series: Series, labels: LabelSet, path: Path, *, deidentify: bool = False
+        self, label_map: LabelMap, series: Series, labels: LabelSet, path: Path, *, deidentify: bytes | None = None
     ) -> None:
         """Write it, with or without the patient."""
 
@@ -32,7 +32,7 @@ class Format:
     suffix: str
     of_series: SeriesWriter | None = None
 
-    def write(self, label_map: LabelMap, source: Source, labels: LabelSet, path: Path, *, deidentify: bool) -> None:
+    def write(self, label_map: LabelMap, source: Source, labels: LabelSet, path: Path, *, key: bytes | None) -> None:
         """Write a label map.
 
         Args:
@@ -40,7 +40,7 @@ class Format:
             source: the scan.
             labels: what the ids mean.
             path: ends in the suffix.
-            deidentify: whether a DICOM file leaves the patient out; a NIfTI file names none.
+            key: with it a DICOM file leaves the patient out, and replaces UIDs under it; a NIfTI file names none.
 
         Raises:
             UnwritableError: no permission or no space.
@@ -49,7 +49,7 @@ class Format:
             write_image(label_map, path, labels=labels)
         else:
             assert source.series
-            self.of_series(label_map, source.series, labels, path, deidentify=deidentify)
+            self.of_series(label_map, source.series, labels, path, deidentify=key)
 
 
 FORMATS: dict[str, Format] = {

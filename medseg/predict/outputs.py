@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from medseg.cases import Case
+from medseg.cases import Case, Cases
 from medseg.errors import MedsegError, NotASeriesError, OptionError
 from medseg.labels import LabelSet
 from medseg.overlay import write_overlay
@@ -19,6 +19,8 @@ from medseg.remarks import Remark
 from medseg.volume import LabelMap, Source
 
 OVERLAYS = "overlays"
+# The most that a command can write of a case.
+EVERYTHING = Settings(formats=tuple(FORMATS), overlay=True)
 # What `atomic.whole` calls a file until it is whole.
 TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.(.+)")
 
@@ -69,7 +71,7 @@ def possible_formats(source: Source, settings: Settings) -> tuple[list[Format], 
     return formats, [Remark("W_NO_SERIES", f"No {left_out} is written, because the scan is no DICOM series.")]
 
 
-def write_outputs(work: Work, label_map: LabelMap, labels: LabelSet, folder: Path, *, deidentify: bool) -> None:
+def write_outputs(work: Work, label_map: LabelMap, labels: LabelSet, folder: Path, *, key: bytes | None) -> None:
     """Write a label map in the formats of its case; when one cannot be written, none is left.
 
     Raises:
@@ -80,7 +82,7 @@ def write_outputs(work: Work, label_map: LabelMap, labels: LabelSet, folder: Pat
     try:
         for form in work.formats:
             output = folder / f"{result.case_id}{form.suffix}"
-            form.write(label_map, work.case.source, labels, output, deidentify=deidentify)
+            form.write(label_map, work.case.source, labels, output, key=key)
             _record(output.name, folder, result)
     except BaseException:
         for name in result.outputs:
@@ -114,6 +116,26 @@ def fingerprint(path: Path) -> dict[str, Any]:
     """Return the size and the SHA-256 of a file, as they stand in results.jsonl."""
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def remove_stale(earlier: Iterable[CaseResult], cases: Cases, todo: Sequence[Case], folder: Path) -> None:
+    """Remove what an earlier command wrote of cases that are about to be done, by its own record.
+
+    A case is known by its id or by its input. Only names that outputs have are believed; a scan always stays, and so do
+    the outputs of the other cases.
+    """
+    ids = {case.case_id for case in todo}
+    places = {case.place.resolve() for case in todo}
+    others = {case.case_id for case in (*cases.own, *cases.elsewhere)} - ids
+    scans = {path.resolve() for case in cases.own if case.source for path in case.source.paths}
+    for old in earlier:
+        known = old.case_id in ids or Path(old.input).resolve() in places
+        if not known or old.case_id in others or Path(old.case_id).name != old.case_id:
+            continue
+        for name in set(names(old.case_id, EVERYTHING)).intersection(old.outputs):
+            if (folder / name).resolve() not in scans:
+                with suppress(OSError):
+                    (folder / name).unlink()
 
 
 def remove_leftovers(folder: Path, outputs: Iterable[str]) -> None:

@@ -63,11 +63,13 @@ class Record:
     def close(self) -> None:
         """Bring the lines into the order of the case ids, and tell of all of them in run.json.
 
+        Where commands did a case at once, the line of the last counts.
+
         Raises:
             UnwritableError: no permission or no space.
         """
         with locked(self._run.results):
-            self._write(self.read())
+            self._write(list({(result.case_id, result.input): result for result in self.read()}.values()))
 
     def _write(self, results: list[CaseResult]) -> None:
         results.sort(key=lambda result: (result.case_id, result.input))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medseg import __version__
 from medseg.cases import Case
 from medseg.errors import MedsegError
 from medseg.predict.case_result import CaseResult
@@ -24,8 +25,8 @@ def done_before(
 ) -> list[CaseResult | None]:
     """Return for each case the result of an earlier command if it still holds, else None.
 
-    A result holds when it says "ok", when each of its outputs is there, whole and opens, and when scan, model and
-    settings are the same.
+    A result holds when it says "ok", when each of its outputs is there, whole and opens, and when scan, model,
+    settings and the version of medseg are the same.
 
     Args:
         cases: what is to be done.
@@ -38,12 +39,13 @@ def done_before(
     by_id = {
         result.case_id: result
         for result in earlier
-        if (result.status, result.model_sha256, result.settings) == ("ok", model_sha256, settings.as_json())
+        if (result.status, result.model_sha256, result.settings, result.medseg)
+        == ("ok", model_sha256, settings.as_json(), __version__)
     }
     held: list[CaseResult | None] = []
     for case in cases:
         old = by_id.get(case.case_id)
-        stands = old is not None and _stands(old, folder) and _same_scan(old, case)
+        stands = old is not None and _stands(old, folder) and _same_scan(old, case, settings)
         held.append(replace(old, input=case.named(settings.deidentify)) if old and stands else None)
         note = f"{len(held) - held.count(None)} done before"
         notify(Progress("resume", len(held), len(cases), note=note))
@@ -62,9 +64,9 @@ def _stands(old: CaseResult, folder: Path) -> bool:
         return False
 
 
-def _same_scan(old: CaseResult, case: Case) -> bool:
+def _same_scan(old: CaseResult, case: Case, settings: Settings) -> bool:
     """Say whether the scan's files hold what they held; a scan that cannot be read is done again, and fails there."""
     try:
-        return case.source is not None and case.source.digest() == old.input_sha256
+        return case.source is not None and settings.sealed(case.source.digest()) == old.input_sha256
     except (OSError, MedsegError):
         return False

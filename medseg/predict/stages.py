@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from medseg import __version__
 from medseg.cases import Case
 from medseg.labels import LabelSet
 from medseg.package import ModelPackage
@@ -36,6 +37,7 @@ class Stages:
             case.named(self._settings.deidentify),
             model_sha256=self._package.sha256,
             settings=self._settings.as_json(),
+            medseg=__version__,
         )
         if case.source and case.source.series and not self._settings.deidentify:
             result.series_uid = case.source.series.uid or None
@@ -52,7 +54,7 @@ class Stages:
             with work.watch.stage("read"):
                 work.formats, left_out = possible_formats(case.source, self._settings)
                 volume = read_volume(case.source, channels=self._package.channels, allow_gaps=self._settings.allow_gaps)
-                work.result.input_sha256 = case.source.digest()
+                work.result.input_sha256 = self._settings.sealed(case.source.digest())
             with work.watch.stage("preprocess"):
                 work.result.warn(*volume.remarks, *scan_remarks(volume), *left_out)
                 if self._package.recipe.preprocess.window_hu is not None:
@@ -77,7 +79,7 @@ class Stages:
             if not result.failed:
                 self._write(work)
         if self._settings.deidentify:
-            result.hide(work.case.folders)
+            result.hide([*work.case.folders, str(self._folder / "x")[:-1]])
         seconds = work.watch.seconds
         result.seconds = {stage: round(s, 4) for stage, s in {**seconds, "total": sum(seconds.values())}.items()}
         result.peak_ram_mb = peak_ram_mb()
@@ -92,7 +94,7 @@ class Stages:
             label_map = self._segmenter.restore(work.logits, source=work.prepared.geometry, target=work.native)
             work.result.volumes_ml = volumes_ml(label_map, labels)
         with work.watch.stage("write"):
-            write_outputs(work, label_map, labels, self._folder, deidentify=settings.deidentify)
+            write_outputs(work, label_map, labels, self._folder, key=settings.key)
             if work.scan is not None:
                 draw(work, label_map, labels, self._folder, window_hu=self._package.recipe.preprocess.window_hu)
 

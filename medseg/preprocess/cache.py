@@ -14,7 +14,7 @@ from medseg.manifest import Case
 from medseg.prepared_case import PreparedCase
 from medseg.preprocess.prepare import prepare
 from medseg.recipe import Preprocess
-from medseg.volume import LabelMap, Volume, find_label_map, read_reference, read_volume, resample
+from medseg.volume import LabelMap, Source, Volume, find_label_map, read_reference, read_volume, resample
 
 # Raise it when the arithmetic of preparing changes: it is part of every key, so old entries are no longer found.
 PREPARED_FORM = 1
@@ -37,7 +37,7 @@ def prepare_case(dataset: Dataset, case: Case, *, settings: Preprocess, labels: 
         MedsegError: the image or the label map cannot be used; `errors.py` lists the codes.
     """
     image, reference, named = dataset.image(case), find_label_map(dataset.label(case)), dataset.manifest.label_set
-    folder = cache / f"{case.case_id}-{_key([*image.paths, *reference.paths], settings, labels, named)[:16]}"
+    folder = cache / f"{case.case_id}-{_key([*_files(image), *_files(reference)], settings, labels, named)[:16]}"
     if not folder.is_dir():
         volume = read_volume(image, channels=dataset.manifest.channels)
         label_map = read_reference(reference, geometry=volume.geometry, labels=named)
@@ -72,6 +72,14 @@ def _key(paths: list[Path], settings: Preprocess, labels: LabelSet, named: Label
         "files": [sha256_of(path) for path in paths if path.is_file()],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _files(source: Source) -> list[Path]:
+    """Return the files of a source; one that cannot be read fails where it is read."""
+    try:
+        return source.files
+    except OSError:
+        return list(source.paths)
 
 
 def _some_points(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

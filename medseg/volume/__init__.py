@@ -4,7 +4,8 @@ from medseg.volume.dicom.series import Series
 from medseg.volume.find import Found, find_label_map, find_source, find_sources, look_through, tell_apart
 from medseg.volume.geometry import Geometry
 from medseg.volume.label_map import LabelMap
-from medseg.volume.read.reference import names_in, read_pair, read_reference
+from medseg.volume.read.names import names_in, shared_labels
+from medseg.volume.read.reference import read_pair, read_reference
 from medseg.volume.read.scan import read_label_map, read_volume
 from medseg.volume.resample import resample
 from medseg.volume.source import Source
@@ -31,6 +32,7 @@ __all__ = [
     "read_reference",
     "read_volume",
     "resample",
+    "shared_labels",
     "tell_apart",
     "turn",
     "write_image",

@@ -9,6 +9,7 @@ from typing import Literal
 
 from medseg.volume.dicom.series import Series
 from medseg.volume.dicom.stored import contents
+from medseg.volume.read.detached import detached_files
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 # What else scans and their zips are called.
@@ -46,14 +47,26 @@ class Source:
         first = self.series.files[0]
         return first.path if first.member else first.folder
 
+    @property
+    def files(self) -> list[Path]:
+        """Its paths, each followed by the files that its header names as the place of its voxels."""
+        if self.series is not None:
+            return list(self.paths)
+        return [file for path in self.paths for file in (path, *filter(Path.is_file, detached_files(path)))]
+
     def digest(self) -> str:
-        """Return the SHA-256 of the content of its files, in their order, in hexadecimal."""
+        """Return the SHA-256 of the content of its files, in their order, in hexadecimal.
+
+        Raises:
+            OSError: a file cannot be read.
+            ArchiveError: a member of a zip does not unpack.
+        """
         digest = hashlib.sha256()
         if self.series is not None:
             for _, data in contents(self.series.files):
                 digest.update(data)
             return digest.hexdigest()
-        for path in self.paths:
+        for path in self.files:
             with path.open("rb") as file:
                 while block := file.read(2**20):
                     digest.update(block)

@@ -153,3 +153,81 @@ def test_of_a_case_in_several_forms_the_most_exact_is_scored(tmp_path: Path) -> 
     write_seg(truth, series, LABELS, tmp_path / "p" / "case.seg.dcm")
     assert evaluate(tmp_path / "p", tmp_path / "p" / "case.seg.dcm", tmp_path / "out") == 0
     assert [row.label for row in read_metrics(tmp_path / "out" / "metrics.csv")] == ["spleen", "liver"]
+
+
+ORGANS = LabelSet.from_names({1: "spleen", 2: "liver", 5: "stomach"})
+
+
+@pytest.fixture
+def forms(tmp_path: Path) -> Path:
+    """One label map in every form, with names where a form has them, and without them as bare.nii.gz."""
+    grid = house_geometry(shape=SHAPE, orientation="LPS")
+    series = save_slices(tmp_path / "ct", grid)
+    truth = on_series(label_map((1, np.s_[0:1]), (2, np.s_[1:3]), (5, np.s_[3:6]), geometry=grid), series)
+    folder = tmp_path / "forms"
+    folder.mkdir()
+    for name in ("named.nii.gz", "named.nrrd"):
+        write_image(truth, folder / name, ORGANS)
+    write_image(truth, folder / "bare.nii.gz")
+    renamed = LabelSet.from_names({1: "liver", 2: "spleen", 5: "stomach"})
+    write_image(truth, folder / "renamed.nii.gz", renamed)
+    write_image(truth, folder / "partly.nii.gz", LabelSet.from_names({1: "spleen"}))
+    write_seg(truth, series, ORGANS, folder / "case.seg.dcm")
+    write_rtstruct(truth, series, ORGANS, folder / "case.rtstruct.dcm")
+    return folder
+
+
+@pytest.mark.parametrize("image", ["named.nii.gz", "named.nrrd"])
+@pytest.mark.parametrize("annotation", ["case.seg.dcm", "case.rtstruct.dcm"])
+def test_an_image_that_names_its_ids_is_matched_with_a_dicom_file_by_names(
+    forms: Path, tmp_path: Path, image: str, annotation: str
+) -> None:
+    for pair in ((image, annotation), (annotation, image)):
+        assert evaluate(forms / pair[0], forms / pair[1], tmp_path / "out") == 0
+        rows = read_metrics(tmp_path / "out" / "metrics.csv")
+        assert [(row.label_id, row.label, row.dice) for row in rows] == [
+            (1, "spleen", 1.0), (2, "liver", 1.0), (5, "stomach", 1.0),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("annotation", ["case.seg.dcm", "case.rtstruct.dcm"])
+def test_ids_without_names_are_not_matched_with_the_numbers_of_a_dicom_file(
+    forms: Path, tmp_path: Path, annotation: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for pair in (("bare.nii.gz", annotation), (annotation, "bare.nii.gz")):
+        assert evaluate(forms / pair[0], forms / pair[1], tmp_path / "out") == 1
+        said = capsys.readouterr().err
+        assert "E_UNKNOWN_LABEL" in said
+        assert "ay with --labels what the ids mean" in said
+    names = {"0": "background"} | {str(label.id): label.name for label in ORGANS}
+    (tmp_path / "l.json").write_text(json.dumps({"name": "x", "modality": {"0": "CT"}, "labels": names}))
+    options = ("--labels", str(tmp_path / "l.json"))
+    assert evaluate(forms / "bare.nii.gz", forms / annotation, tmp_path / "out", *options) == 0
+    assert [row.dice for row in read_metrics(tmp_path / "out" / "metrics.csv")] == [1.0] * 3
+
+
+def test_two_images_that_call_their_ids_differently_are_not_scored(forms: Path, tmp_path: Path) -> None:
+    assert evaluate(forms / "named.nii.gz", forms / "renamed.nii.gz", tmp_path / "out") == 1
+    assert evaluate(forms / "named.nii.gz", forms / "named.nrrd", tmp_path / "out") == 0
+
+
+def test_of_two_images_the_names_of_either_are_taken_and_other_ids_are_scored_too(forms: Path, tmp_path: Path) -> None:
+    for pair in (("bare.nii.gz", "partly.nii.gz"), ("partly.nii.gz", "bare.nii.gz")):
+        assert evaluate(forms / pair[0], forms / pair[1], tmp_path / "out") == 0
+        labels = [row.label for row in read_metrics(tmp_path / "out" / "metrics.csv")]
+        assert labels == ["spleen", "label_2", "label_5"]
+
+
+def test_regions_keep_their_parts_in_an_image_of_its_own(tmp_path: Path) -> None:
+    regions = LabelSet.from_names({1: "oedema", 2: "necrosis", 5: "enhancing"}).select(
+        {"whole": ["oedema", "necrosis", "enhancing"], "core": ["necrosis", "enhancing"], "enhancing": ["enhancing"]}
+    )
+    grid = house_geometry(shape=SHAPE, orientation="LPS")
+    series = save_slices(tmp_path / "ct", grid)
+    truth = on_series(label_map((1, np.s_[0:1]), (2, np.s_[1:3]), (5, np.s_[3:6]), geometry=grid), series)
+    write_image(truth, tmp_path / "a.nii.gz", regions)
+    write_seg(truth, series, regions, tmp_path / "a.seg.dcm")
+    assert evaluate(tmp_path / "a.nii.gz", tmp_path / "a.seg.dcm", tmp_path / "out") == 0
+    rows = read_metrics(tmp_path / "out" / "metrics.csv")
+    assert [(row.label, row.dice) for row in rows] == [("whole", 1.0), ("core", 1.0), ("enhancing", 1.0)]
+    assert rows[0].reference_ml == pytest.approx(np.prod(SHAPE) * grid.voxel_ml, abs=1e-5)

@@ -215,3 +215,16 @@ def test_two_shards_at_once_make_one_record(
     assert [line["case_id"] for line in lines(out)] == ids
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["cases"] == ids
     assert contents(out) == undisturbed[0]
+
+
+def test_one_command_twice_at_once_makes_one_record(
+    run: Path, scans: Path, undisturbed: tuple[dict[str, bytes], float], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    children = []
+    for _ in range(2):
+        children.append(predict(run, scans, out))
+        time.sleep(undisturbed[1] / 3)
+    assert all(wait(child) in (0, 1) for child in children)
+    assert [line["case_id"] for line in lines(out)] == [f"case_{number:02d}" for number in range(CASES)]
+    assert contents(out) == undisturbed[0]

@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import SimpleITK as sitk
 from phantoms import house_geometry, house_volume, save_dicom_series
 
+from medseg.cases import find_cases
 from medseg.cli import main
+from medseg.predict.record import Record
+from medseg.run import Run
 from medseg.volume import write_image
 
 CASES = ("a", "b", "c", "d")
@@ -123,6 +128,7 @@ def test_an_output_that_does_not_open_is_made_again_though_its_checksum_holds(
         {"outputs": [], "files": {}},
         {"files": {}},
         {"settings": {}},
+        {"medseg": "0.0.1"},
     ],
     ids=str,
 )
@@ -142,6 +148,19 @@ def test_a_series_that_changed_is_segmented_again(done_again: Callable[..., set[
         save_dicom_series(scans / "b", volume)
 
     assert done_again(change) == {"b"}
+
+
+def test_a_scan_whose_voxels_lie_beside_its_header_and_changed_is_segmented_again(
+    run: Path, scans: Path, tmp_path: Path
+) -> None:
+    image = sitk.ReadImage(str(scans / "a.nii.gz"))
+    sitk.WriteImage(image, str(scans / "e.mhd"))
+    predict(run, scans, tmp_path / "out")
+    before = next(line for line in lines(tmp_path / "out") if line["case_id"] == "e")
+    sitk.WriteImage(image + 1, str(scans / "e.mhd"))
+    predict(run, scans, tmp_path / "out", "--resume")
+    after = next(line for line in lines(tmp_path / "out") if line["case_id"] == "e")
+    assert after["input_sha256"] != before["input_sha256"]
 
 
 def test_a_scan_that_became_unreadable_fails_and_is_not_taken_as_done(run: Path, scans: Path, tmp_path: Path) -> None:
@@ -243,6 +262,70 @@ def test_temporaries_that_a_killed_command_left_are_removed_and_those_of_others_
     assert predict(run, scans, out) == 0
     assert [name for name in ours if (out / name).exists()] == []
     assert [name for name in others if not (out / name).exists()] == []
+
+
+def test_a_case_that_fails_leaves_no_label_map_of_an_earlier_command(run: Path, scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(run, scans, out, "--overlay")
+    (scans / "a.nii.gz").write_bytes(b"")
+    (out / "a.seg.dcm").write_bytes(b"not listed")
+    assert predict(run, scans, out) == 1
+    assert not (out / "a.nii.gz").exists()
+    assert [path.name for path in (out / "overlays").iterdir()] == []
+    assert (out / "a.seg.dcm").read_bytes() == b"not listed"
+    assert sorted(path.name for path in out.glob("*.nii.gz")) == ["b.nii.gz", "c.nii.gz", "d.nii.gz"]
+
+
+@pytest.mark.parametrize("options", [(), ("--resume",)])
+def test_an_output_of_another_format_does_not_outlive_its_case(
+    options: tuple[str, ...], run: Path, scans: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict(run, scans, out, "--format", "nifti,dicom-seg,rtstruct")
+    predict(run, scans, out, "--deidentify", "--format", "nifti", *options)
+    assert sorted(path.name for path in out.glob("[!.]*")) == [
+        *(f"{case_id}.nii.gz" for case_id in CASES),
+        "results.jsonl",
+        "run.json",
+    ]
+
+
+def test_a_record_that_names_other_files_has_none_of_them_removed(run: Path, scans: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "precious.nii.gz"
+    predict(run, scans, out)
+    other.write_bytes(b"precious")
+    (out / "mine.txt").write_bytes(b"mine")
+    rewrite(out, "a", outputs=["../precious.nii.gz", "mine.txt", "a.nii.gz", str(scans / "c.nii.gz")])
+    strange = lines(out)[2] | {"case_id": "../precious", "outputs": ["../precious.nii.gz"]}
+    (out / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (*lines(out), strange)))
+    assert predict(run, scans, out) == 0
+    assert (other.read_bytes(), (out / "mine.txt").read_bytes()) == (b"precious", b"mine")
+
+
+def test_a_shard_leaves_the_outputs_of_the_others(run: Path, scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(run, scans, out)
+    predict(run, scans, out, "--shard", "2/2", "--format", "rtstruct")
+    assert sorted(path.name for path in out.glob("*.nii.gz")) == ["a.nii.gz", "c.nii.gz"]
+
+
+def test_outputs_are_no_scans_of_the_next_command_in_the_same_folder(run: Path, scans: Path) -> None:
+    for name in ("a", "c", "d"):
+        (scans / f"{name}.nii.gz").unlink()
+    for _ in range(2):
+        assert predict(run, scans, scans, "--overlay") == 0
+        assert [line["case_id"] for line in lines(scans)] == ["b"]
+    assert main(["predict", str(run), str(scans / "b.nii.gz"), "--out", str(scans), "--quiet"]) == 1
+
+
+def test_a_case_that_two_commands_did_at_once_has_one_line(run: Path, scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(run, scans, out)
+    record = Record(Run(out), find_cases([scans]), deidentify=False)
+    for result in record.read():
+        record.append(replace(result, peak_ram_mb=7))
+    record.close()
+    assert [(line["case_id"], line["peak_ram_mb"]) for line in lines(out)] == [(case_id, 7) for case_id in CASES]
 
 
 def test_shards_one_after_the_other_make_one_record(run: Path, scans: Path, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, suffix):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UnwritableError) as caught:
         write_image(house_volume(), Path(tmp_path / "file" / f"a{suffix}"))
-    assert "choose a folder you may write to" in caught.value.remedy
+    assert "choose another folder" in caught.value.remedy
     assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
 
 

@@ -1,11 +1,13 @@
 """Context: what an annotation takes over from the series it was drawn on, and the UIDs and dates it gets."""
 
 import hashlib
+import hmac
 import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pydicom
@@ -58,6 +60,8 @@ DATES = ("Content", "Acquisition", "Series", "Study")
 NO_DATE, NO_TIME = "19000101", "000000"
 # The characters of a name (LO).
 LONGEST_NAME = 64
+# Tell apart names that are alike in what fits.
+NAME_DIGITS = 8
 METHOD_UNTOLD = "not told by the source"
 METHOD = "medseg: nothing of patient and study kept, UIDs replaced"
 # PS3.15, annex E: the profile, as a code of CID 7050.
@@ -115,7 +119,7 @@ class Context:
         return _made_up(self.study, self.series, *(i.sop_instance for i in self.instances), *facts)
 
 
-def read_context(series: Series, *, deidentify: bool = False) -> Context:
+def read_context(series: Series, *, deidentify: bytes | None = None) -> Context:
     """Return what an annotation of a series takes over from it.
 
     Anonymised data may lack UIDs. Those that are missing are made up from the content of the files, so that a series
@@ -123,19 +127,19 @@ def read_context(series: Series, *, deidentify: bool = False) -> Context:
 
     Args:
         series: with at least one slice.
-        deidentify: keep nothing that tells patient or study, empty the dates, and replace UIDs one way: the same UID by
-            the same other one (PS3.15, annex E).
+        deidentify: a secret key, to keep nothing that tells patient or study, empty the dates, and replace UIDs: under
+            one key the same UID by the same other one, which nobody can find out who has not the key (PS3.15, annex E).
     """
     header = _header(series.slices[0].file)
     instances = tuple(_instances(series.slices))
     uid = series.uid or _made_up("series", *(instance.sop_instance for instance in instances))
     study = series.slices[0].study or _made_up("study", uid)
     frame_of_reference = series.slices[0].frame_of_reference or _made_up("frame of reference", uid)
-    if deidentify:
-        hidden = tuple(Instance(i.sop_class, _hidden(i.sop_instance), i.frame) for i in instances)
-        return Context(
-            _hidden(study), _hidden(uid), _hidden(frame_of_reference), hidden, identity=_identity_removed(header)
-        )
+    if deidentify is not None:
+        hidden = partial(_hidden, key=deidentify)
+        images = tuple(Instance(i.sop_class, hidden(i.sop_instance), i.frame) for i in instances)
+        identity = _identity_removed(header)
+        return Context(hidden(study), hidden(uid), hidden(frame_of_reference), images, identity=identity)
     date, time = _date_and_time(header)
     return Context(study, uid, frame_of_reference, instances, date, time, _identity(header))
 
@@ -175,6 +179,15 @@ def text(value: str, length: int) -> str:
     return value.replace("\\", "/")[:length]
 
 
+def name_text(name: str) -> str:
+    """Return a label's name for a file: as it is, or changed to what fits with an end that no other name gets."""
+    fitting = text(name, LONGEST_NAME)
+    if fitting == name:
+        return name
+    end = f"_{hashlib.sha256(name.encode()).hexdigest()[:NAME_DIGITS]}"
+    return fitting[: LONGEST_NAME - len(end)] + end
+
+
 def code_item(code: tuple[str, str], scheme: str = "SCT") -> pydicom.Dataset:
     """Return a code and its meaning as the item of a code sequence."""
     item = pydicom.Dataset()
@@ -204,8 +217,8 @@ def _made_up(*facts: str) -> str:
     return str(generate_uid(entropy_srcs=["medseg", *facts]))
 
 
-def _hidden(uid: str) -> str:
-    return _made_up("deidentified", uid)
+def _hidden(uid: str, *, key: bytes) -> str:
+    return _made_up("deidentified", hmac.new(key, uid.encode(), hashlib.sha256).hexdigest())
 
 
 def _identity(header: pydicom.Dataset) -> pydicom.Dataset:

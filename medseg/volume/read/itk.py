@@ -1,7 +1,6 @@
 """Read NRRD, MHA and MHD files through SimpleITK, and turn its LPS images into volumes."""
 
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import SimpleITK as sitk
@@ -10,6 +9,7 @@ from isal import igzip, isal_zlib
 from medseg.errors import CorruptFileError, DimensionError, NoAffineError, SingularAffineError
 from medseg.volume.geometry import LPS_TO_RAS, Geometry
 from medseg.volume.plausible import check_size, leaning_remarks
+from medseg.volume.read.detached import is_nrrd, read_header
 from medseg.volume.volume import Volume
 
 # What a header needs to place its voxels; MetaImage has several names for one thing.
@@ -29,7 +29,7 @@ def read_itk(path: Path) -> Volume:
     """
     _check_file(path)
     reader = sitk.ImageFileReader()
-    reader.SetImageIO("NrrdImageIO" if _is_nrrd(path) else "MetaImageIO")  # by content, whatever the suffix
+    reader.SetImageIO("NrrdImageIO" if is_nrrd(path) else "MetaImageIO")  # by content, whatever the suffix
     reader.SetFileName(str(path))
     try:
         image = reader.Execute()
@@ -46,20 +46,15 @@ def read_itk(path: Path) -> Volume:
     return volume_of(image)
 
 
-def _is_nrrd(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"NRRD"
-
-
 def _check_file(path: Path) -> None:
     """Check what SimpleITK passes over in silence.
 
     Without directions it takes the patient for upright; and it ignores the checksums of compressed voxels, so that a
     damaged file would read as noise.
     """
-    nrrd = _is_nrrd(path)
+    nrrd = is_nrrd(path)
     with path.open("rb") as file:
-        header = _read_header(file, path, nrrd)
+        header = read_header(file, path, nrrd)
         needed = NRRD_PLACE if nrrd else META_PLACE
         missing = [names[0] for names in needed if not set(names) & header.keys()]
         if missing:
@@ -78,21 +73,6 @@ def _check_file(path: Path) -> None:
             raise CorruptFileError(
                 f"unzipping {path}", found=f"the voxels are damaged ({error})", remedy="copy it again from its source"
             ) from error
-
-
-def _read_header(file: BinaryIO, path: Path, nrrd: bool) -> dict[str, str]:
-    """Return the keys, in lower case, and values of a header, up to the empty line or the key that ends it."""
-    header: dict[str, str] = {}
-    for line in file:
-        key, _, value = line.decode("latin-1").partition(":" if nrrd else "=")
-        header[key.strip().lower()] = value.strip()
-        if not line.strip() or key.strip() == "ElementDataFile":
-            return header
-    if "data file" in header:
-        return header
-    raise CorruptFileError(
-        f"reading the header of {path}", found="the file ends within it", remedy="copy it again from its source"
-    )
 
 
 def last_line(error: Exception) -> str:

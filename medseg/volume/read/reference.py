@@ -1,15 +1,17 @@
 """Read the reference of an image from any source, on the image's own grid."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from medseg.errors import MedsegError, NoAffineError, UnknownLabelError
 from medseg.labels import LabelSet, tidy
-from medseg.volume.dicom.context import LONGEST_NAME, text
+from medseg.volume.dicom.context import LONGEST_NAME, name_text, text
 from medseg.volume.find import find_label_map
 from medseg.volume.geometry import Geometry
 from medseg.volume.label_map import LabelMap
+from medseg.volume.read.names import annotation_of
 from medseg.volume.read.scan import naming, read_label_map
 from medseg.volume.read.segmentation import Segmentation
 from medseg.volume.read.structures import Structures
@@ -36,7 +38,7 @@ def read_reference(source: Source | Path, *, geometry: Geometry, labels: LabelSe
     if isinstance(source, Path):
         source = find_label_map(source)
     try:
-        annotation = _annotation(source)
+        annotation = annotation_of(source)
         if annotation is not None:
             return annotation.paint(geometry, _matched(annotation, labels))
         label_map = read_label_map(source).aligned_to(geometry)
@@ -85,24 +87,13 @@ def _check(label_map: LabelMap, source: Source, labels: LabelSet) -> None:
         raise naming(error, source.place) from error
 
 
-def names_in(source: Source) -> LabelSet | None:
-    """Return the labels that a DICOM SEG or RTSTRUCT names, by segment or ROI number; None for an image file."""
-    annotation = _annotation(source)
-    return None if annotation is None else LabelSet.from_names({0: "background", **annotation.names})
-
-
-def _annotation(source: Source) -> Segmentation | Structures | None:
-    if source.kind == "segmentation":
-        return Segmentation.open(source.paths[0])
-    return Structures.open(source.paths[0]) if source.kind == "structures" else None
-
-
 def _matched(annotation: Segmentation | Structures, labels: LabelSet | None) -> dict[int, int]:
     """Return segment number → label id, in the order in which the labels are painted."""
     if labels is None:
         return {number: number for number in sorted(annotation.names)}
-    wanted = {text(tidy(label.name), LONGEST_NAME): label for label in labels}
-    found = {number: tidy(name) for number, name in annotation.names.items()}
+    wanted = {name_text(tidy(label.name)): label for label in labels}
+    cut = _cut(labels)
+    found = {number: cut.get(tidy(name), tidy(name)) for number, name in annotation.names.items()}
     unknown = sorted(set(found.values()) - wanted.keys())
     if unknown:
         raise UnknownLabelError(
@@ -113,6 +104,13 @@ def _matched(annotation: Segmentation | Structures, labels: LabelSet | None) -> 
     order = list(wanted)
     numbers = sorted(found, key=lambda number: (order.index(found[number]), number))
     return {number: wanted[found[number]].id for number in numbers}
+
+
+def _cut(labels: LabelSet) -> dict[str, str]:
+    """Return names as other programs cut them → as medseg does, where one label only can be meant."""
+    names = [tidy(label.name) for label in labels]
+    times = Counter(text(name, LONGEST_NAME) for name in names)
+    return {cut: name_text(name) for name in names if times[cut := text(name, LONGEST_NAME)] == 1}
 
 
 def _listed(names: list[str]) -> str:

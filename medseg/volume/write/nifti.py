@@ -1,5 +1,6 @@
 """Write NIfTI-1 files with nibabel, deflated by isal."""
 
+import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ MILLIMETRES_AND_SECONDS = ("mm", "sec")
 INTENT_LABEL = 1002
 # The extension that Connectome Workbench reads names and colours from, and TotalSegmentator writes them to.
 CARET = 30
+# The entry in it that tells which ids make up a label, where a label has several.
+PARTS = "medseg parts"
 # An extension's length, with 8 bytes of its own header, is a multiple of this.
 EXTENSION_BYTES = 16
 
@@ -52,5 +55,9 @@ def label_table(labels: LabelSet) -> bytes:
         entry = ET.SubElement(table, "Label", Key=str(label.id), Red=red, Green=green, Blue=blue, Alpha="1")
         entry.text = label.name
     ET.SubElement(volume, "VolumeType").text = "Label"
+    if any(label.parts != (label.id,) for label in labels):
+        entry = ET.SubElement(ET.SubElement(volume, "MetaData"), "MD")
+        ET.SubElement(entry, "Name").text = PARTS
+        ET.SubElement(entry, "Value").text = json.dumps({label.id: label.parts for label in labels})
     xml: bytes = ET.tostring(root, encoding="UTF-8", xml_declaration=True)
     return xml + b" " * (-(len(xml) + 8) % EXTENSION_BYTES)

@@ -21,6 +21,7 @@ from medseg.volume.dicom.context import (
     complete,
     fingerprint,
     lenient,
+    name_text,
     read_context,
     text,
 )
@@ -47,7 +48,7 @@ def write_rtstruct(
     labels: LabelSet,
     path: Path,
     *,
-    deidentify: bool = False,
+    deidentify: bytes | None = None,
     algorithm: str = "medseg",
 ) -> None:
     """Write a label map as an RT structure set on its series (PS3.3, sections A.19 and C.8.8.5 to C.8.8.8).
@@ -61,7 +62,7 @@ def write_rtstruct(
         series: whose slices, patient and study it refers to.
         labels: what the ids mean. A label shows all of its parts.
         path: the file, best named `CASE.rtstruct.dcm`.
-        deidentify: leave out who the patient is, and replace all UIDs by others.
+        deidentify: a secret key, to leave out who the patient is and replace all UIDs by others under it.
         algorithm: what made it.
 
     Raises:
@@ -127,7 +128,7 @@ def _region(label: Label, context: Context, algorithm: str) -> pydicom.Dataset:
     item = pydicom.Dataset()
     item.ROINumber = label.id
     item.ReferencedFrameOfReferenceUID = context.frame_of_reference
-    item.ROIName = text(label.name, LONGEST_NAME)
+    item.ROIName = name_text(label.name)
     item.ROIGenerationAlgorithm = "AUTOMATIC"
     item.ROIGenerationDescription = text(algorithm, LONGEST_NAME)
     return item

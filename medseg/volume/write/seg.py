@@ -22,6 +22,7 @@ from medseg.volume.dicom.context import (
     complete,
     fingerprint,
     lenient,
+    name_text,
     read_context,
     text,
 )
@@ -43,7 +44,7 @@ def write_seg(
     path: Path,
     *,
     kind: Literal["binary", "labelmap"] = "binary",
-    deidentify: bool = False,
+    deidentify: bytes | None = None,
     algorithm: str = "medseg",
 ) -> None:
     """Write a label map as a DICOM segmentation of its series (PS3.3, sections A.51 and C.8.20).
@@ -59,7 +60,7 @@ def write_seg(
         kind: "binary": a mask per label, numbered from 1 in the order of the labels, which every viewer reads and in
             which regions may overlap. "labelmap": one map of ids (2024's Label Map Segmentation), which is smaller and
             keeps the ids as segment numbers.
-        deidentify: leave out who the patient is, and replace all UIDs by others.
+        deidentify: a secret key, to leave out who the patient is and replace all UIDs by others under it.
         algorithm: what made it.
 
     Raises:
@@ -178,7 +179,7 @@ def _described(label: Label, number: int, algorithm: str) -> "SegmentDescription
     meaning = coded(label.name)
     segment = highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=text(label.name, LONGEST_NAME),
+        segment_label=name_text(label.name),
         segmented_property_category=_code(meaning.category),
         segmented_property_type=_code(meaning.type),
         algorithm_type="AUTOMATIC",

@@ -11,6 +11,7 @@ from medseg.labels import LabelSet
 from medseg.volume import Series
 from medseg.volume.dicom.context import fingerprint, read_context, text
 
+KEY = b"a key"
 GRID = house_geometry(shape=(4, 3, 2), orientation="LPS")
 NO_UIDS = dict.fromkeys(("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"), "")
 DATES = [f"{name}{part}" for name in ("Content", "Acquisition", "Series", "Study") for part in ("Date", "Time")]
@@ -65,7 +66,7 @@ def _nameless(series):
 
 def test_one_uid_is_replaced_by_one_other(tmp_path):
     series = save_slices(tmp_path, GRID)
-    plain, hidden, again = (read_context(series, deidentify=hide) for hide in (False, True, True))
+    plain, hidden, again = (read_context(series, deidentify=hide) for hide in (None, KEY, KEY))
     assert hidden.instances == again.instances
     assert (hidden.study, hidden.series, hidden.frame_of_reference) == (
         again.study,
@@ -78,8 +79,15 @@ def test_one_uid_is_replaced_by_one_other(tmp_path):
     assert not new & old
 
 
+def test_without_the_key_nobody_can_tell_which_uid_became_which(tmp_path):
+    series = save_slices(tmp_path, GRID)
+    ours, theirs = (read_context(series, deidentify=key) for key in (KEY, b"another"))
+    uids = [{c.study, c.series, c.frame_of_reference, *(i.sop_instance for i in c.instances)} for c in (ours, theirs)]
+    assert uids[0].isdisjoint(uids[1])
+
+
 def test_deidentified_identity_is_an_allow_list(tmp_path):
-    identity = read_context(save_slices(tmp_path, GRID), deidentify=True).identity
+    identity = read_context(save_slices(tmp_path, GRID), deidentify=KEY).identity
     assert not {str(element.value) for element in identity} & set(PATIENT.values())
     assert (identity.PatientIdentityRemoved, identity.LongitudinalTemporalInformationModified) == ("YES", "REMOVED")
     assert identity.DeidentificationMethodCodeSequence[0].CodeValue == "113100"

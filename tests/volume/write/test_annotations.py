@@ -37,6 +37,7 @@ from medseg.volume import (
 )
 
 LABELS = LabelSet.from_names({0: "background", 1: "Spleen", 2: "left kidney", 5: "thing", 9: "liver"})
+KEY = b"a key"
 WRITERS = {
     "seg": write_seg,
     "labelmap": lambda *inputs, **options: write_seg(*inputs, kind="labelmap", **options),
@@ -202,7 +203,7 @@ def test_every_label_is_described_though_it_is_not_there(tmp_path, scan, form):
 
 
 @both
-@pytest.mark.parametrize("deidentify", [False, True])
+@pytest.mark.parametrize("deidentify", [None, KEY])
 def test_the_same_input_gives_the_same_bytes(tmp_path, scan, form, deidentify):
     series, label_map = scan
     for name in "ab":
@@ -217,7 +218,7 @@ def test_another_result_has_another_uid_in_the_same_study(tmp_path, scan, form):
         "a": (label_map, {}),
         "b": (LabelMap(label_map.array * (label_map.array != 5), label_map.geometry), {}),
         "c": (label_map, {"algorithm": "another"}),
-        "d": (label_map, {"deidentify": True}),
+        "d": (label_map, {"deidentify": KEY}),
     }
     for name, (content, options) in others.items():
         WRITERS[form](content, series, LABELS, tmp_path / name, **options)
@@ -279,9 +280,24 @@ def test_names_in_any_script_are_kept(tmp_path, form, charset, name):
 
 
 @both
+@pytest.mark.parametrize(("one", "other"), [("l" * 64 + "a", "l" * 64 + "b"), ("a\\b", "a/b")])
+def test_names_that_are_alike_in_what_fits_stay_two(tmp_path, scan, form, one, other):
+    series, label_map = scan
+    names = {0: "background", 1: one, 2: other, 5: "x" * 70}
+    labels = LabelSet.from_names(names)
+    WRITERS[form](label_map, series, labels, tmp_path / form)
+    for again in (labels, LabelSet.from_names(dict(reversed(names.items())))):
+        back = read_reference(source(form, tmp_path / form), geometry=label_map.geometry, labels=again)
+        np.testing.assert_array_equal(back.array, label_map.array)
+    one_less = LabelSet.from_names({id_: name for id_, name in names.items() if id_ != 1})
+    with pytest.raises(UnknownLabelError):
+        read_reference(source(form, tmp_path / form), geometry=label_map.geometry, labels=one_less)
+
+
+@both
 def test_a_deidentified_file_tells_nothing_of_its_source(tmp_path, scan, form):
     series, label_map = scan
-    WRITERS[form](label_map, series, LABELS, tmp_path / form, deidentify=True)
+    WRITERS[form](label_map, series, LABELS, tmp_path / form, deidentify=KEY)
     source = pydicom.dcmread(series.files[0].path)
     identifying = {str(source[name].value) for name in PATIENT} - {"F"}
     identifying |= {str(item.value) for item in source.iterall() if item.VR == "UI" and item.keyword != "SOPClassUID"}
@@ -300,7 +316,7 @@ def test_a_deidentified_file_tells_nothing_of_its_source(tmp_path, scan, form):
 def test_deidentified_files_of_one_study_refer_to_each_others_uids(tmp_path, scan):
     series, label_map = scan
     for form, write in WRITERS.items():
-        write(label_map, series, LABELS, tmp_path / form, deidentify=True)
+        write(label_map, series, LABELS, tmp_path / form, deidentify=KEY)
     seg, labelmap, structures = (pydicom.dcmread(tmp_path / form) for form in WRITERS)
     assert seg.StudyInstanceUID == labelmap.StudyInstanceUID == structures.StudyInstanceUID
     referred = structures.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
@@ -437,7 +453,7 @@ def test_contours_hold_the_centres_of_their_voxels_and_of_no_others(tmp_path):
 
 
 @both
-@pytest.mark.parametrize("deidentify", [False, True])
+@pytest.mark.parametrize("deidentify", [None, KEY])
 def test_real_scans_give_valid_files_at_the_right_place(tmp_path, form, deidentify):
     path = real_data("organs_ct", "example_ct_dicom")
     series = find_source(path).series
