@@ -29,7 +29,7 @@ from medseg.volume.taps import sparse_rows
 
 # Voxels of the scan, or of the prepared grid where that is finer, in a block: some 10 bytes each, 20 MB.
 BLOCK_VOXELS = 2**21
-# At an angle to the prepared grid each voxel has a place of its own, some 100 bytes: they stay in the processor's cache.
+# At an angle to the prepared grid each voxel has a place of its own, 100 bytes that stay in the processor's cache.
 SLANTED_VOXELS = 2**16
 # Values of all channels that are blurred at a time before shrinking at an angle (float32: 8 MB, and its margins).
 BLURRED_VALUES = 2**21
@@ -122,7 +122,7 @@ def _classes(values: NDArray[Any], reading: Reading, decide: "_Decision") -> NDA
     mixed = np.iinfo(decide.kind).max
     numbers = reading.agreed(_on_grid(values[(slice(None), *reading.box)], decide), mixed=mixed)
     borders = np.flatnonzero(numbers == mixed)
-    step = max(1, BORDER_VALUES // (len(values) * reading.voxels_read))
+    step = max(1, BORDER_VALUES // max(len(values) * reading.voxels_read, decide.channels(values)))
     for first in range(0, len(borders), step):
         some = borders[first : first + step]
         points = np.unravel_index(some, numbers.shape)
@@ -131,11 +131,15 @@ def _classes(values: NDArray[Any], reading: Reading, decide: "_Decision") -> NDA
 
 
 def _on_grid(values: NDArray[Any], decide: "_Decision") -> NDArray[Any]:
-    """Return the class of each voxel of the prepared grid, a few planes at a time."""
-    numbers = np.empty(values.shape[1:], decide.kind)
-    planes = max(1, CLASS_VOXELS // math.prod(numbers.shape[1:]))
-    for first in range(0, len(numbers), planes):
-        numbers[first : first + planes] = decide(values[:, first : first + planes])
+    """Return the class of each voxel of the prepared grid, a few planes or rows at a time."""
+    _, ni, nj, nk = values.shape
+    numbers = np.empty((ni, nj, nk), decide.kind)
+    rows = max(1, min(CLASS_VOXELS, BORDER_VALUES // decide.channels(values)) // nk)
+    planes = max(1, rows // nj)
+    for i in range(0, ni, planes):
+        for j in range(0, nj, rows):
+            part = np.s_[i : i + planes, j : j + rows]
+            numbers[part] = decide(values[(slice(None), *part)])
     return numbers
 
 
@@ -179,6 +183,10 @@ class _Decision:
     head: Head
     pointwise: Pointwise | None
     kind: type[np.uint8] | type[np.uint16]
+
+    def channels(self, values: NDArray[Any]) -> int:
+        """Return how many logits a voxel of values, (C, ...), has."""
+        return len(self.pointwise.bias) if self.pointwise else len(values)
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return the number at each voxel of values, (C, ...)."""

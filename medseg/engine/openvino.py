@@ -1,6 +1,6 @@
 """The OpenVINO engine: an ONNX network on the CPU, without torch."""
 
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,17 @@ from numpy.typing import NDArray
 from medseg.axes import Sides
 from medseg.engine.engine import Engine
 from medseg.errors import PackageError
+
+
+@cache
+def core() -> Any:
+    """Return OpenVINO's core, one for the whole process.
+
+    With the last core its plugin for the CPU is unloaded, under the feet of threads that are still in it.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class OpenVINOEngine(Engine):
@@ -28,9 +39,8 @@ class OpenVINOEngine(Engine):
     batch_voxels = 1  # a window at a time: more in one pass is no faster on a CPU, and holds more memory
 
     def __init__(self, onnx: bytes, *, patch: Sides, channels: int, precision: str = "auto") -> None:
-        import openvino
-
-        self._core = openvino.Core()
+        self._onnx = onnx  # the network reads its weights where they are
+        self._core = core()
         try:
             self._model = self._core.read_model(onnx)
             self._model.reshape([1, channels, *patch])
