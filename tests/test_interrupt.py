@@ -18,9 +18,13 @@ def python(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a process of its own, in a folder."""
     (folder / "script.py").write_text(textwrap.dedent(script), encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[1]}"}
-    return subprocess.run(
-        [sys.executable, folder / "script.py"], capture_output=True, text=True, timeout=60, env=environment, cwd=folder
-    )
+    # These tests may run in the background, where Ctrl-C is ignored, and processes inherit that.
+    kept = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        command = [sys.executable, folder / "script.py"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=folder)
+    finally:
+        signal.signal(signal.SIGINT, kept)
 
 
 def ended_well(done: subprocess.CompletedProcess[str], code: int) -> None:

@@ -78,7 +78,7 @@ def test_no_file_and_no_word_on_the_screen_names_a_patient_or_a_folder(
     [
         ("'Anna M/CT/x' points out of it", "'x' points out of it"),
         ("Bad CRC-32 for file 'ANNA/IM 1'", "Bad CRC-32 for file 'IM 1'"),
-        ("[Errno 13] Permission denied: '/home/a b/c.nii'", "[Errno 13] Permission denied: 'c.nii'"),
+        ("[Errno 13] Permission denied: '/data/a b/c.nii'", "[Errno 13] Permission denied: 'c.nii'"),
         ("reading /data/ANNA/scan.nii: no", "reading scan.nii: no"),
         ("reading in/Anna M/scan.nii", "reading scan.nii"),
         ("5 mm/s and 1/2 'as it stands'", "5 mm/s and 1/2 'as it stands'"),
