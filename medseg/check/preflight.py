@@ -1,6 +1,5 @@
 """Preflight: read everything that is to be trained on or segmented, and say what would go wrong."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from medseg.check.look import Look, look_at_case, look_at_scan
 from medseg.check.together import lacking_labels, patients_on_both_sides, same_scans
 from medseg.dataset import open_dataset
 from medseg.errors import MedsegError
+from medseg.processor import cores
 from medseg.progress import Notify, Progress, ignore
 from medseg.shipped import manifest_path
 
@@ -112,7 +112,7 @@ def _check_scans(paths: Sequence[Path], expected: Expected, notify: Notify) -> C
 
 def _each(look: Callable[[T], Look], items: Sequence[T], notify: Notify) -> Iterator[Look]:
     """Yield a look at each item, in their order, some at a time."""
-    pool = ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(min(MOST_READERS, cores()))
     try:
         for done, seen in enumerate(pool.map(look, items), start=1):
             message = "\n".join(map(str, seen.findings))

@@ -1,6 +1,5 @@
 """Read a DICOM series: its slices, decoded by GDCM, at the places their headers give them."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from pydicom.pixels.utils import get_expected_length
 
 from medseg.errors import CorruptFileError
+from medseg.processor import cores
 from medseg.volume.dicom.series import Layout, Series
 from medseg.volume.dicom.slices import Slice
 from medseg.volume.dicom.stored import StoredFile, on_disk
@@ -53,7 +53,7 @@ def read_series(series: Series, *, allow_gaps: bool = False) -> Volume:
 def _decode(series: Series) -> dict[StoredFile, NDArray[Any]]:
     """Return the stored planes of each file, shape (frames, rows, columns)."""
     special = {slice_.file: slice_.frame is not None or slice_.negative for slice_ in series.slices}
-    with _quiet(), on_disk(list(special)) as paths, ThreadPoolExecutor(min(MOST_DECODERS, os.cpu_count() or 1)) as pool:
+    with _quiet(), on_disk(list(special)) as paths, ThreadPoolExecutor(min(MOST_DECODERS, cores())) as pool:
         arrays = pool.map(_decode_file, special, paths, special.values(), [series.slices[0].shape] * len(special))
         return dict(zip(special, arrays, strict=True))
 
