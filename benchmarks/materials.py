@@ -26,16 +26,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from medseg.dataset import open_dataset
 from medseg.device import choose_device
 from medseg.labels import LabelSet
-from medseg.models import build_network, weights_of
+from medseg.models import build_network, load_weights, pack, to_onnx, unpack, weights_of
 from medseg.models.networks import pooling
 from medseg.package import WEIGHTS, ModelPackage, load_package, save_package
 from medseg.preprocess import prepare
-from medseg.recipe import load_recipe
+from medseg.recipe import Recipe, load_recipe
 from medseg.train import train
 from medseg.volume import Geometry, LabelMap, Volume, read_volume, write_image
 
@@ -147,21 +147,24 @@ def widened(package: ModelPackage, classes: int, scan: Path) -> ModelPackage:
     torch.manual_seed(0)
     network = build_network(package.recipe, channels=1, labels=classes - 1, try_patch=False).eval()
     weights = weights_of(network)
-    weights |= {name: value for name, value in package.weights.items() if value.shape == weights[name].shape}
+    trunk = unpack(package.weights)
+    weights |= {name: value for name, value in trunk.items() if value.shape == weights[name].shape}
+    load_weights(network, weights)
     labels = LabelSet.from_names({0: "background", **{id_: f"structure_{id_}" for id_ in range(1, classes)}})
     recipe = package.recipe.model_copy(update={"labels": None, "description": f"{classes} classes, not trained"})
-    wide = ModelPackage(recipe=recipe, labels=labels, channels=1, weights=weights, scores={})
     bias = [name for name, value in weights.items() if name.endswith("bias") and value.shape == (classes,)][-1]
-    weights[bias][0] += lead(wide, scan)
-    return ModelPackage(recipe=recipe, labels=labels, channels=1, weights=weights, scores={})
+    weights[bias][0] += lead(network, package.recipe, scan)
+    load_weights(network, weights)
+    onnx = to_onnx(network, patch=recipe.training.patch, channels=1)
+    return ModelPackage(recipe, labels, 1, pack(weights), scores={}, onnx=onnx)
 
 
 @torch.inference_mode()
-def lead(package: ModelPackage, scan: Path) -> Tensor:
+def lead(network: nn.Module, recipe: Recipe, scan: Path) -> Tensor:
     """Return by how much the background has to rise to cover its share of a piece in the middle of the scan."""
-    array = prepare(read_volume(scan), package.recipe.preprocess).array
+    array = prepare(read_volume(scan), recipe.preprocess).array
     box = [slice(max(0, (n - side) // 2), (n + side) // 2) for n, side in zip(array.shape[1:], PIECE, strict=True)]
-    logits = package.network()(torch.from_numpy(array[(slice(None), *box)].copy())[None])[0]
+    logits = network(torch.from_numpy(array[(slice(None), *box)].copy())[None])[0]
     margin = (logits[1:].max(dim=0).values - logits[0]).flatten()
     return margin.sort().values[int(BACKGROUND * (len(margin) - 1))]
 

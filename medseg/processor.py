@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import AbstractContextManager
 
+import psutil
 from threadpoolctl import threadpool_limits
 
 # glibc's mallopt parameters (malloc.h).
@@ -14,6 +15,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ram_held() -> int:
+    """Return how many bytes of memory this process holds now."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def keep_freed_memory() -> None:

@@ -1,5 +1,6 @@
 """Segmenter: a network at work on whole scans, from a volume to its label map."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from medseg.engine import Engine, OpenVINOEngine
 from medseg.errors import OptionError
 from medseg.labels import LabelSet
 from medseg.package import ModelPackage
-from medseg.patches import slide
+from medseg.patches import Scratch, Tiling, slabs, slide
 from medseg.preprocess import prepare
+from medseg.presets import with_preset
 from medseg.recipe import Recipe
-from medseg.restore import restore
+from medseg.restore import Restorer
 from medseg.stopwatch import Stopwatch
 from medseg.volume import Geometry, LabelMap, Volume
 
@@ -38,14 +40,17 @@ class Segmenter:
         self._labels = labels
 
     @classmethod
-    def of(cls, package: ModelPackage, *, engine: str = "auto", device: str = "auto") -> "Segmenter":
-        """Return the segmenter of a model package.
+    def of(
+        cls, package: ModelPackage, *, engine: str = "auto", device: str = "auto", preset: str = "balanced"
+    ) -> "Segmenter":
+        """Return the segmenter of a model package, with what `PRESETS` say.
 
         Raises:
-            UnknownNameError: no engine of this name.
+            UnknownNameError: no engine or preset of this name.
             OptionError, DeviceError: no such device, or none that the engine runs on.
             PackageError: the model cannot be loaded by the engine.
         """
+        package = replace(package, recipe=with_preset(package.recipe, preset))
         return cls(choose_engine(package, engine=engine, device=device), package.recipe, package.labels)
 
     def segment(self, volume: Volume, *, stopwatch: Stopwatch | None = None) -> LabelMap:
@@ -53,14 +58,48 @@ class Segmenter:
         watch = stopwatch or Stopwatch()
         with watch.stage("preprocess"):
             prepared = self.prepare(volume)
-        with watch.stage("infer"):
-            logits = self.logits(prepared.array)
-        with watch.stage("restore"):
-            return self.restore(logits, source=prepared.geometry, target=volume.geometry)
+        return self.predict(prepared, volume.geometry, stopwatch=watch)
 
     def prepare(self, volume: Volume) -> Volume:
         """Return a scan on the grid and with the intensities that the network expects."""
         return prepare(volume, self._recipe.preprocess)
+
+    def predict(
+        self,
+        prepared: Volume,
+        target: Geometry,
+        *,
+        flips: bool = True,
+        scratch: Scratch | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> LabelMap:
+        """Return the label map of a prepared scan on another grid, the scan's own.
+
+        What the network says goes home slab by slab, so that memory does not grow with the length of the scan.
+
+        Args:
+            prepared: from `prepare`.
+            target: the grid of the label map.
+            flips: whether to average over the recipe's test-time flips.
+            scratch: where windows are added up; left out, in memory.
+            stopwatch: takes the time of the stages "infer" and "restore".
+        """
+        watch = stopwatch or Stopwatch()
+        restorer = Restorer(
+            source=prepared.geometry,
+            target=target,
+            labels=self._labels,
+            head=self._recipe.model.head,
+            pointwise=self.engine.pointwise,
+        )
+        coming = slabs(self.engine, prepared.array, self._tiling(flips), scratch=scratch)
+        while True:
+            with watch.stage("infer"):
+                slab = next(coming, None)
+            if slab is None:
+                return restorer.label_map()
+            with watch.stage("restore"):
+                restorer.add(slab.values, axis=slab.axis, first=slab.first)
 
     def logits(self, prepared: NDArray[np.float32], *, flips: bool = True) -> NDArray[np.float32]:
         """Return the logits of a prepared image.
@@ -72,18 +111,19 @@ class Segmenter:
         Returns:
             Shape (L, I, J, K).
         """
+        values = slide(self.engine, prepared, self._tiling(flips))
+        return self.engine.pointwise.apply(values) if self.engine.pointwise else values
+
+    def _tiling(self, flips: bool) -> Tiling:
         settings = self._recipe.prediction
-        return slide(
-            self.engine,
-            prepared,
+        return Tiling(
             patch=self._recipe.training.patch,
             overlap=settings.overlap,
-            flips=[AXES.index(axis) for axis in settings.flips] if flips else [],
+            flips=tuple(AXES.index(axis) for axis in settings.flips) if flips else (),
+            weighting=settings.weighting,
+            placement=settings.placement,
+            edges=settings.edges,
         )
-
-    def restore(self, logits: NDArray[np.float32], *, source: Geometry, target: Geometry) -> LabelMap:
-        """Return the label map that logits mean on another grid."""
-        return restore(logits, source=source, target=target, labels=self._labels, head=self._recipe.model.head)
 
 
 def choose_engine(package: ModelPackage, *, engine: str = "auto", device: str = "auto") -> Engine:

@@ -1,21 +1,23 @@
 """Facts about coming home: logits on a prepared grid become labels on the scan's own, whatever lies between."""
 
+import itertools
 import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from phantoms import all_orientations, geometries, house_geometry, house_label_map
 from scipy import ndimage
 
-from medseg import restore as restore_module
 from medseg.labels import Label, LabelSet
 from medseg.pointwise import Pointwise
 from medseg.preprocess.prepare import prepared_geometry
 from medseg.recipe import Head, Preprocess
-from medseg.restore import restore
+from medseg.restore import Restorer, restore
+from medseg.restore import on_cpu as restore_module
 from medseg.volume import Geometry, LabelMap, Volume, resample
 
 CONSTANTS = ("BLOCK_VOXELS", "SLANTED_VOXELS", "BLURRED_VALUES", "BORDER_VALUES", "CLASS_VOXELS")
@@ -292,6 +294,65 @@ def test_block_by_block_is_the_same_as_at_once(
     assert len(np.unique(whole)) == 4
 
 
+# Slab by slab
+
+
+@given(
+    geometry=geometries(largest=9),
+    orientation=st.sampled_from(all_orientations()),
+    tilt_degrees=st.sampled_from([0.0, 0.0, 9.0]),
+    spacing_mm=st.tuples(*[st.floats(0.5, 4)] * 3),
+    axis=st.integers(0, 2),
+    cuts=st.lists(st.integers(1, 40), max_size=4, unique=True),
+    kind=st.sampled_from(["numpy", "torch"]),
+    head=st.sampled_from(["softmax", "sigmoid"]),
+    seed=st.integers(0, 9),
+)
+@settings(deadline=None, max_examples=150)
+def test_slab_by_slab_is_the_same_as_at_once(
+    geometry: Geometry,
+    orientation: str,
+    tilt_degrees: float,
+    spacing_mm: tuple[float, float, float],
+    axis: int,
+    cuts: list[int],
+    kind: str,
+    head: Head,
+    seed: int,
+) -> None:
+    target = geometry.reorient(orientation)
+    source = geometry.with_spacing(spacing_mm)
+    if tilt_degrees:
+        source = centred(house_geometry(shape=source.shape, tilt_degrees=(tilt_degrees, 0, 0)), target, 0.2)
+    assume(np.prod(source.shape) < 20_000)
+    logits = waves(4 if head == "softmax" else 3, source.shape, seed)
+    whole = restore(logits, source=source, target=target, labels=LABELS, head=head).array
+    restorer = Restorer(source=source, target=target, labels=LABELS, head=head)
+    values = torch.from_numpy(logits) if kind == "torch" else logits
+    size = source.shape[axis]
+    starts = [0, *sorted(cut for cut in cuts if cut < size)]
+    for start, stop in itertools.pairwise([*starts, size]):
+        restorer.add(values[(slice(None),) * (axis + 1) + (slice(start, stop),)], axis=axis, first=start)
+    expected, clear = plainly(logits, source=source, target=target, labels=LABELS, head=head)
+    found = restorer.label_map().array
+    np.testing.assert_array_equal(found[clear], expected[clear])
+    if kind == "numpy":
+        np.testing.assert_array_equal(found, whole)
+
+
+def test_on_a_device_features_become_logits_there() -> None:
+    source = house_geometry(shape=(9, 12, 10))
+    target = source.with_spacing((0.8, 1.2, 2.9))
+    draw = np.random.default_rng(0).normal
+    pointwise = Pointwise(draw(size=(4, 3)).astype(np.float32), draw(size=4).astype(np.float32))
+    features = waves(3, source.shape)
+    labels = restore(
+        torch.from_numpy(features), source=source, target=target, labels=LABELS, head="softmax", pointwise=pointwise
+    )
+    expected, clear = plainly(pointwise.apply(features), source=source, target=target, labels=LABELS, head="softmax")
+    np.testing.assert_array_equal(labels.array[clear], expected[clear])
+
+
 @pytest.mark.parametrize("channels", [2, 40])
 @pytest.mark.parametrize("tilt_degrees", [0.0, 9.0], ids=["along the axes", "at an angle"])
 @pytest.mark.parametrize("spacing_mm", [1.0, 4.0], ids=["finer", "coarser"])
@@ -300,6 +361,7 @@ def test_memory_grows_neither_with_the_scan_nor_with_the_classes(
 ) -> None:
     for constant in CONSTANTS:
         monkeypatch.setattr(restore_module, constant, getattr(restore_module, constant) // 64)
+    monkeypatch.setattr(restore_module, "MOST_THREADS", 1)
     source = house_geometry(shape=(24, 32, 20), tilt_degrees=(0, 0, 0), orientation="RAS", spacing_mm=(2, 2, 2))
     target = house_geometry(shape=(48, 64, 40), tilt_degrees=(tilt_degrees, 0, 0), spacing_mm=(1, 1, 1))
     target = target.with_spacing((spacing_mm,) * 3)

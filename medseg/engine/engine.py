@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.pointwise import Pointwise
+
 # numpy's on the CPU, a tensor on its device elsewhere.
 Array = Any
 
@@ -20,6 +22,8 @@ class Engine(ABC):
         batch_voxels: voxels in one forward pass: enough to fill the processor, little enough to hold the activations.
         leaves_cores: whether it leaves cores of this machine to others while it works.
         out_of_memory: what it raises when a batch does not fit.
+        on_host: whether its arrays are numpy's.
+        pointwise: what takes what it says to logits; None where it says logits.
     """
 
     name: str
@@ -27,10 +31,15 @@ class Engine(ABC):
     batch_voxels: int
     leaves_cores: bool = False
     out_of_memory: type[Exception] = MemoryError
+    on_host: bool = True
+    pointwise: Pointwise | None = None
 
     @abstractmethod
     def run(self, patches: Array) -> Array:
-        """Take patches, float32, (B, C, *patch), to what the network says of them, float32, (B, F, *patch)."""
+        """Take patches, float32, (B, C, *patch), to what the network says of them, float32, (B, F, *patch).
+
+        F are its logits, or with `pointwise` the features that it makes them of.
+        """
 
     def load(self, image: NDArray[np.float32]) -> Array:
         """Return an array of the engine's kind."""
@@ -51,6 +60,11 @@ class Engine(ABC):
     def flip(self, values: Array, axes: Sequence[int]) -> Array:
         """Return an array mirrored along some axes."""
         return np.flip(values, tuple(axes))
+
+    def add(self, sums: Array, values: Array, weight: Array) -> None:
+        """Add values, (F, ...), to sums of the same shape, each voxel times its weight, (...)."""
+        for channel, own in zip(sums, values, strict=True):
+            channel += own * weight  # one by one they stay in the processor's cache
 
     def constant(self, patch: Array) -> float | None:
         """Return the value of a patch that has the same one everywhere, else None."""

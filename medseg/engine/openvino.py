@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from medseg.axes import Sides
 from medseg.engine.engine import Engine
 from medseg.errors import PackageError
+from medseg.pointwise import Pointwise
 
 
 @cache
@@ -44,6 +45,7 @@ class OpenVINOEngine(Engine):
         try:
             self._model = self._core.read_model(onnx)
             self._model.reshape([1, channels, *patch])
+            self.pointwise = self._cut_pointwise()
         except RuntimeError as error:
             raise PackageError(
                 "loading the model's ONNX network",
@@ -51,6 +53,28 @@ class OpenVINOEngine(Engine):
                 remedy="predict with --engine torch, or train or download the package again",
             ) from error
         self.bf16 = precision == "bf16" or (precision == "auto" and self._multiplies_bf16())
+
+    def _cut_pointwise(self) -> Pointwise | None:
+        """Leave out the network's last operation and return it, where that is a 1×1×1 convolution of few features.
+
+        What follows (averaging, interpolating) then has so many features to do and not so many classes.
+        """
+        import openvino
+
+        add = self._model.output(0).get_node().input_value(0)
+        convolution, bias = (add.get_node().input_value(place) for place in (0, 1)) if _is(add, "Add") else (add, None)
+        if not _is(convolution, "Convolution"):
+            return None
+        features, kernel = (convolution.get_node().input_value(place) for place in (0, 1))
+        weight = _constant(kernel)
+        shift = np.zeros(1, np.float32) if bias is None else _constant(bias)
+        if weight is None or shift is None or set(weight.shape[2:]) != {1} or weight.shape[0] <= weight.shape[1]:
+            return None
+        if features.get_partial_shape()[1].get_length() != weight.shape[1]:
+            return None
+        self._model = openvino.Model([features], self._model.get_parameters())
+        weight = weight.reshape(weight.shape[:2]).astype(np.float32)
+        return Pointwise(weight, np.broadcast_to(shift.ravel(), len(weight)).astype(np.float32))
 
     def _multiplies_bf16(self) -> bool:
         return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -67,3 +91,16 @@ class OpenVINOEngine(Engine):
         """Take patches to what the network says of them."""
         results = [self._compiled(np.ascontiguousarray(patch[None]))[0] for patch in patches]
         return np.concatenate(results) if len(results) > 1 else np.asarray(results[0])
+
+
+def _is(output: Any, operation: str) -> bool:
+    return bool(output.get_node().get_type_name() == operation)
+
+
+def _constant(output: Any) -> NDArray[Any] | None:
+    """Return the value of an operation that is the same for every image; None where it is not."""
+    node = output.get_node()
+    if node.get_type_name() in ("Convert", "Reshape"):
+        inner = _constant(node.input_value(0))
+        return None if inner is None else inner.reshape(tuple(output.get_shape()))
+    return np.array(node.get_data()) if node.get_type_name() == "Constant" else None

@@ -30,6 +30,7 @@ class TorchEngine(Engine):
         self._network = network.to(device)
         self._place = device
         self.device = str(device)
+        self.on_host = device.type == "cpu"
         self.batch_voxels = BATCH_VOXELS[device.type]
         self.bf16 = uses_bf16(precision, device)
         self.leaves_cores = device.type != "cpu" or torch.get_num_threads() < cores()
@@ -38,10 +39,10 @@ class TorchEngine(Engine):
     def run(self, patches: Array) -> Array:
         """Take patches to logits."""
         self._network.eval()
-        batch = torch.from_numpy(np.array(patches, order="C")) if self._on_cpu else patches
+        batch = torch.from_numpy(np.array(patches, order="C")) if self.on_host else patches
         with torch.autocast(self._place.type, torch.bfloat16, enabled=self.bf16):
             logits: Tensor = self._network(batch)
-        return logits.float().numpy() if self._on_cpu else logits.float()
+        return logits.float().numpy() if self.on_host else logits.float()
 
     @property
     def _on_cpu(self) -> bool:
@@ -49,27 +50,40 @@ class TorchEngine(Engine):
 
     def load(self, image: NDArray[np.float32]) -> Array:
         """Return the image on the device."""
-        return image if self._on_cpu else torch.from_numpy(np.array(image)).to(self._place)
+        return image if self.on_host else torch.from_numpy(np.array(image)).to(self._place)
 
     def fetch(self, values: Array) -> NDArray[np.float32]:
         """Return values as numpy's array."""
-        return super().fetch(values if self._on_cpu else values.cpu().numpy())
+        return super().fetch(values.cpu().numpy() if isinstance(values, Tensor) else values)
 
     def zeros(self, shape: Sequence[int]) -> Array:
-        """Return zeros on the device."""
-        return super().zeros(shape) if self._on_cpu else torch.zeros(tuple(shape), device=self._place)
+        """Return zeros on the device, or where it has no room for them, in the host's memory."""
+        if self.on_host:
+            return super().zeros(shape)
+        try:
+            return torch.zeros(tuple(shape), device=self._place)
+        except torch.OutOfMemoryError:
+            return super().zeros(shape)
 
     def stack(self, arrays: Sequence[Array]) -> Array:
         """Return arrays as one."""
-        return super().stack(arrays) if self._on_cpu else torch.stack(list(arrays))
+        return super().stack(arrays) if self.on_host else torch.stack(list(arrays))
 
     def flip(self, values: Array, axes: Sequence[int]) -> Array:
         """Return an array mirrored."""
-        return super().flip(values, axes) if self._on_cpu else values.flip(list(axes))
+        return super().flip(values, axes) if self.on_host else values.flip(list(axes))
+
+    def add(self, sums: Array, values: Array, weight: Array) -> None:
+        """Add weighted values; where sums lie in the host's memory, because the device has none left, there."""
+        if isinstance(sums, np.ndarray):
+            on_host = (each if isinstance(each, np.ndarray) else each.cpu().numpy() for each in (values, weight))
+            super().add(sums, *on_host)
+        else:
+            sums.addcmul_(values, weight)
 
     def constant(self, patch: Array) -> float | None:
         """Say nothing of patches on a GPU: asking would hold it up for longer than running them."""
-        return super().constant(patch) if self._on_cpu else None
+        return super().constant(patch) if self.on_host else None
 
     def peak_gpu_mb(self) -> int | None:
         """Return the most memory that was held on a CUDA device."""

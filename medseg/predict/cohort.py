@@ -55,12 +55,12 @@ def predict(
 
     Raises:
         OptionError: an output would overwrite a scan.
-        PackageError, DeviceError, UnknownNameError: the model, the device or the engine cannot be had.
+        PackageError, DeviceError, UnknownNameError: the model, the device, the engine or the preset cannot be had.
         UnwritableError: the folder cannot be written to.
     """
     keep_freed_memory()
     spare_scans((*cases.own, *cases.elsewhere), folder, settings)
-    segmenter = Segmenter.of(package, engine=engine, device=device)
+    segmenter = Segmenter.of(package, engine=engine, device=device, preset=settings.preset)
     record = Record(Run(folder), cases, deidentify=settings.deidentify, **_facts(package, segmenter, settings))
     stages = Stages(package, folder, segmenter=segmenter, settings=settings)
     remove_leftovers(folder, [name for case in cases.own for name in names(case.case_id, EVERYTHING)])

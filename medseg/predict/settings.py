@@ -18,12 +18,16 @@ class Settings:
             the scans; None keeps all. It stands in no file that is written.
         allow_gaps: whether missing slices of a DICOM series are filled from their neighbours.
         overlay: whether each label map is also drawn on its scan.
+        preset: a key of `PRESETS`.
+        max_ram: bytes of memory that the process should hold at most. It changes no output.
     """
 
     formats: tuple[str, ...] = ("nifti",)
     key: bytes | None = field(default=None, repr=False)
     allow_gaps: bool = False
     overlay: bool = False
+    preset: str = "balanced"
+    max_ram: int | None = None
 
     @property
     def deidentify(self) -> bool:
@@ -45,4 +49,5 @@ class Settings:
             "key": key,
             "allow_gaps": self.allow_gaps,
             "overlay": self.overlay,
+            "preset": self.preset,
         }

@@ -1,19 +1,26 @@
 """Stages: what is done to each case, in three parts that may run side by side."""
 
+import math
 from pathlib import Path
 
 from medseg import __version__
+from medseg.amount import memory_text
 from medseg.cases import Case
 from medseg.labels import LabelSet
 from medseg.package import ModelPackage
+from medseg.patches import Scratch
 from medseg.predict.case_result import CaseResult
 from medseg.predict.outputs import draw, possible_formats, write_outputs
 from medseg.predict.settings import Settings
 from medseg.predict.work import Work
+from medseg.remarks import Remark
 from medseg.run import peak_ram_mb
 from medseg.segment import Segmenter
 from medseg.volume import LabelMap, read_volume
 from medseg.volume.plausible import hu_remarks, scan_remarks
+
+# What restoring takes at a time, all threads together.
+RESTORE_BYTES = 100 * 10**6
 
 
 class Stages:
@@ -65,15 +72,34 @@ class Stages:
         return work
 
     def infer(self, work: Work) -> Work:
-        """Run the network."""
+        """Run the network and bring home what it says."""
         if work.prepared is not None:
-            with work.alone(), work.watch.stage("infer"):
-                work.logits = self._segmenter.logits(work.prepared.array)
+            assert work.native is not None
+            with work.alone():
+                scratch = Scratch(
+                    self._settings.max_ram, self._folder, besides=RESTORE_BYTES + math.prod(work.native.shape)
+                )
+                work.label_map = self._segmenter.predict(
+                    work.prepared, work.native, scratch=scratch, stopwatch=work.watch
+                )
+                work.result.warn(*self._memory_remarks(scratch))
+        work.prepared = None
         work.result.peak_gpu_mb = self._segmenter.engine.peak_gpu_mb()
         return work
 
+    def _memory_remarks(self, scratch: Scratch) -> list[Remark]:
+        """Say what was done to keep to --max-ram."""
+        remarks = []
+        if scratch.in_file:
+            size = memory_text(scratch.sums_bytes)
+            remarks.append(Remark("W_IN_FILE", f"{size} of what the network says were kept in a file, for --max-ram"))
+        if scratch.short_bytes:
+            least = (self._settings.max_ram or 0) + scratch.short_bytes
+            remarks.append(Remark("W_MAX_RAM", f"this scan and this model take about {memory_text(least)} at least"))
+        return remarks
+
     def write(self, work: Work) -> CaseResult:
-        """Bring the logits home and write the label map; return the finished result."""
+        """Write the label map; return the finished result."""
         result = work.result
         with work.alone():
             if not result.failed:
@@ -86,12 +112,9 @@ class Stages:
         return result
 
     def _write(self, work: Work) -> None:
-        assert work.native is not None
-        assert work.prepared is not None
-        assert work.logits is not None
-        labels, settings = self._package.labels, self._settings
+        assert work.label_map is not None
+        label_map, labels, settings = work.label_map, self._package.labels, self._settings
         with work.watch.stage("restore"):
-            label_map = self._segmenter.restore(work.logits, source=work.prepared.geometry, target=work.native)
             work.result.volumes_ml = volumes_ml(label_map, labels)
         with work.watch.stage("write"):
             write_outputs(work, label_map, labels, self._folder, key=settings.key)

@@ -4,15 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from medseg.cases import Case
 from medseg.errors import MedsegError, UnexpectedError
 from medseg.predict.case_result import CaseResult
 from medseg.predict.formats import Format
 from medseg.stopwatch import Stopwatch
-from medseg.volume import Geometry, Volume
+from medseg.volume import Geometry, LabelMap, Volume
 
 
 @dataclass
@@ -26,7 +23,7 @@ class Work:
         scan: its voxels, kept where they are drawn.
         native: the scan's own grid.
         prepared: what the network sees.
-        logits: what the network says, shape (L, I, J, K) on the prepared grid.
+        label_map: what it finds, on the scan's own grid.
         watch: seconds in each stage.
     """
 
@@ -36,7 +33,7 @@ class Work:
     scan: Volume | None = None
     native: Geometry | None = None
     prepared: Volume | None = None
-    logits: NDArray[np.float32] | None = None
+    label_map: LabelMap | None = None
     watch: Stopwatch = field(default_factory=Stopwatch)
 
     @contextmanager

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.preprocess.body import body_box
 from medseg.recipe import Preprocess
 from medseg.volume import Geometry, Volume, resample
 
@@ -27,14 +28,17 @@ def prepare(volume: Volume, settings: Preprocess) -> Volume:
     """
     geometry = prepared_geometry(volume, settings)
     # Straightening slices that lean leaves corners that no slice covers; they get the scan's lowest value, air.
-    array = resample(volume.array, source=volume.geometry, target=geometry, fill=float(volume.array.min(initial=0)))
+    fill = float(volume.array.min(initial=0))
+    array = resample(volume.array, source=volume.geometry, target=geometry, fill=fill, low_pass=settings.low_pass)
     return Volume(scale_intensities(array, settings.window_hu), geometry)
 
 
 def prepared_geometry(volume: Volume, settings: Preprocess) -> Geometry:
     """Return the grid a scan is prepared on: cropped, at right angles, reoriented, respaced."""
     geometry = volume.geometry
-    if settings.crop == "foreground":
+    if settings.crop == "body" and settings.window_hu is not None:
+        geometry = geometry.crop(*body_box(volume.array, geometry))
+    elif settings.crop != "none":
         low = 0.0 if settings.window_hu is None else settings.window_hu[0]
         geometry = geometry.crop(*foreground_box(volume.array, low))
     geometry = geometry.upright().reorient(settings.orientation)

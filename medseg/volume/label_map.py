@@ -62,7 +62,7 @@ class LabelMap:
                 found=f"it holds {listed(unknown)}, but the labels are {listed(sorted(labels.known_ids))}",
                 remedy="it looks like the mask of a picture, 0 and 255: save 1 for 255"
                 if unknown == [255]
-                else "name the ids in the manifest's labels, or remove them from the label map",
+                else "name the ids in the manifest (labels, ignore, labels_present), or remove them from the label map",
             )
 
     def aligned_to(self, geometry: Geometry) -> "LabelMap":

@@ -79,6 +79,29 @@ def test_a_network_that_the_exporter_does_not_know_is_an_error() -> None:
         to_onnx(Strange(), patch=PATCH, channels=2)
 
 
+@pytest.mark.parametrize(("labels", "features"), [(2, 3), (3, 4), (4, 4), (19, 4)])
+def test_a_pointwise_head_of_many_classes_is_left_out_and_handed_on(labels: int, features: int) -> None:
+    recipe = parse_recipe(
+        {"model": {"name": "dynunet", "options": {"filters": [4, 8, 8]}}, "training": {"patch": list(PATCH)}}, name="r"
+    )
+    torch.manual_seed(0)
+    net = build_network(recipe, channels=2, labels=labels)
+    engine = OpenVINOEngine(to_onnx(net, patch=PATCH, channels=2), patch=PATCH, channels=2, precision="fp32")
+    expected = TorchEngine(net, CPU, precision="fp32").run(patches())
+    said = engine.run(patches())
+    assert said.shape[1] == features
+    assert (engine.pointwise is None) == (features == labels + 1)
+    if engine.pointwise:
+        said = np.stack([engine.pointwise.apply(values) for values in said])
+    assert said.shape == expected.shape
+    np.testing.assert_allclose(said, expected, atol=1e-4)
+
+
+def test_a_network_whose_head_is_larger_than_a_voxel_says_logits() -> None:
+    engine = OpenVINOEngine(to_onnx(network(), patch=PATCH, channels=2), patch=PATCH, channels=2)
+    assert engine.pointwise is None
+
+
 def test_bytes_that_are_no_network_are_an_error() -> None:
     with pytest.raises(PackageError, match="ONNX"):
         OpenVINOEngine(b"no network", patch=PATCH, channels=2)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.data.utils import dense_patch_slices
 from torch import Tensor
 from torch.nn import functional as F
 
 from medseg.engine import Engine
+from medseg.patches import Scratch, Tiling, slabs
 from medseg.patches import slide as slide_engine
-from medseg.patches.slide import gaussian_weight, window_starts, windows
 from medseg.patches.slide import mirrored as mirrored_by
+from medseg.patches.windows import window_shares, window_starts, windows
+
+slab_sums = import_module("medseg.patches.slab_sums")
 
 Sides = tuple[int, int, int]
 SHAPES = st.tuples(*[st.integers(1, 17)] * 3)
@@ -42,7 +47,7 @@ class Function(Engine):
 
 
 def slide(function: Callable[[Tensor], Tensor], image: Tensor, *, batch_voxels: int = 2**20, **options: Any) -> Tensor:
-    return torch.from_numpy(slide_engine(Function(function, batch_voxels), image.numpy(), **options))
+    return torch.from_numpy(slide_engine(Function(function, batch_voxels), image.numpy(), Tiling(**options)))
 
 
 def mirrored(function: Callable[[Tensor], Tensor], batch: Tensor, flips: tuple[int, ...]) -> Tensor:
@@ -99,25 +104,56 @@ def test_no_more_windows_are_laid_than_needed(size: int, side: int, overlap: flo
     assert window_starts(size, side, overlap) == starts
 
 
-@given(shape=SHAPES, patch=PATCHES, overlap=OVERLAPS)
+@given(shape=SHAPES, patch=PATCHES, overlap=OVERLAPS, placement=st.sampled_from(["even", "stepped"]))
 @settings(deadline=None, max_examples=50)
-def test_every_voxel_of_a_volume_lies_in_a_window(shape: Sides, patch: Sides, overlap: float) -> None:
+def test_every_voxel_of_a_volume_lies_in_a_window(shape: Sides, patch: Sides, overlap: float, placement: Any) -> None:
     shape = tuple(max(size, side) for size, side in zip(shape, patch, strict=True))  # type: ignore[assignment]
+    starts = [window_starts(*sides, overlap, placement) for sides in zip(shape, patch, strict=True)]
     seen = np.zeros(shape, int)
-    for box in windows(shape, patch, overlap):
+    for box in windows(starts, patch):
         assert seen[box].shape == patch
         seen[box] += 1
     assert seen.min() >= 1
-    assert sum(1 for _ in windows(shape, patch, overlap)) * math.prod(patch) == seen.sum()
+    assert math.prod(map(len, starts)) * math.prod(patch) == seen.sum()
 
 
-def test_a_window_counts_most_in_its_middle_and_nowhere_nothing() -> None:
-    weight = gaussian_weight((7, 1, 9))
-    assert weight.shape == (7, 1, 9)
-    assert weight[3, 0, 4] == weight.max() == 1
-    assert weight.min() == pytest.approx(1e-3)
-    assert np.array_equal(weight, np.flip(weight))
-    assert (np.diff(weight[3, 0])[:4] > 0).all()
+@pytest.mark.parametrize(
+    ("size", "overlap", "starts"),
+    [(96, 0.5, [0]), (100, 0.5, [0, 4]), (240, 0.5, [0, 48, 96, 144]), (225, 0.25, [0, 72, 129]), (192, 0.0, [0, 96])],
+)
+def test_stepped_windows_begin_where_monai_has_them(size: int, overlap: float, starts: list[int]) -> None:
+    assert window_starts(size, 96, overlap, "stepped") == starts
+    found = dense_patch_slices((size, 96, 96), (96, 96, 96), (int(96 * (1 - overlap)), 96, 96))
+    assert [window[0].start for window in found] == starts
+
+
+@given(
+    size=st.integers(1, 60),
+    side=st.integers(1, 20),
+    overlap=OVERLAPS,
+    weighting=st.sampled_from(["gaussian", "constant"]),
+)
+@settings(deadline=None)
+def test_the_shares_of_all_windows_at_a_voxel_sum_to_one(size: int, side: int, overlap: float, weighting: Any) -> None:
+    size = max(size, side)
+    starts = window_starts(size, side, overlap)
+    total = np.zeros(size)
+    for start, share in window_shares(starts, side, size, weighting).items():
+        assert (share > 0).all()
+        total[start : start + side] += share
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_a_window_counts_most_in_its_middle_or_everywhere_alike() -> None:
+    (gaussian,) = window_shares([0], 9, 9, "gaussian").values()
+    np.testing.assert_allclose(gaussian, 1)  # nobody else is there
+    first, second = window_shares([0, 4], 9, 13, "gaussian").values()
+    np.testing.assert_allclose(first, second[::-1], rtol=1e-5)
+    assert first[4] > 0.95
+    assert 0 < first[8] < 0.05
+    assert (np.diff(first[4:]) < 0).all()
+    even, _ = window_shares([0, 4], 9, 13, "constant").values()
+    np.testing.assert_allclose(even, [1] * 4 + [0.5] * 5)
 
 
 # What is put together
@@ -232,6 +268,54 @@ def test_what_a_network_says_of_the_mirror_image_counts_as_much() -> None:
     logits = mirrored(Position(2), batch, (2,))
     torch.testing.assert_close(logits, torch.full_like(logits, 2.5))
     torch.testing.assert_close(mirrored(Position(2), batch, (0,)), Position(2)(batch))
+
+
+# Slab by slab
+
+
+@given(shape=SHAPES, patch=PATCHES, overlap=OVERLAPS, batch_voxels=st.integers(1, 5000))
+@settings(deadline=None, max_examples=60)
+def test_slabs_follow_each_other_and_hold_what_the_whole_does(
+    shape: Sides, patch: Sides, overlap: float, batch_voxels: int
+) -> None:
+    engine, image = Function(lambda batch: batch * 2 + 1, batch_voxels), image_of(shape).numpy()
+    tiling = Tiling(patch, overlap)
+    reached, held = 0, []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(slab_sums, "LEAST_PLANES", 1)
+        for slab in slabs(engine, image, tiling):
+            assert slab.first == reached
+            reached += slab.values.shape[slab.axis + 1]
+            held.append(slab.values)
+    assert reached == shape[slab.axis]
+    np.testing.assert_allclose(np.concatenate(held, axis=slab.axis + 1), image * 2 + 1, rtol=1e-5)
+
+
+class Watched(Scratch):
+    """A scratch that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.planned, self.made = 0, 0
+
+    def plan(self, engine: Engine, *, sums: int, slab: int) -> None:
+        assert slab <= sums
+        self.planned = sums
+
+    def zeros(self, engine: Engine, shape: Any) -> Any:
+        self.made += math.prod(shape)
+        return super().zeros(engine, shape)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.7])
+def test_no_more_is_held_than_windows_to_come_reach(overlap: float) -> None:
+    image = np.random.default_rng(0).random((1, 397, 24, 24), np.float32)
+    scratch, held, most = Watched(), 0, 0
+    for slab in slabs(Function(identity, 1), image, Tiling((32, 24, 24), overlap), scratch=scratch):
+        most = max(most, scratch.made - held)
+        held += slab.values.size
+    assert held == scratch.made == image.size
+    assert most == scratch.planned <= 64 * 24 * 24
 
 
 def test_batches_get_smaller_where_memory_does_not_hold_them() -> None:

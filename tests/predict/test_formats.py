@@ -59,7 +59,7 @@ def test_all_formats_of_a_case_are_told_of_in_its_line(run: Path, series: Path, 
     assert line["outputs"] == ["series.rtstruct.dcm", "series.nii.gz", "series.seg.dcm"]
     assert line["settings"] == {
         "formats": ["rtstruct", "nifti", "dicom-seg"], "deidentify": False, "key": None,
-        "allow_gaps": False, "overlay": False,
+        "allow_gaps": False, "overlay": False, "preset": "balanced",
     }  # fmt: skip
     assert line["series_uid"] == SERIES_UID
     for name, facts in line["files"].items():

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom.pixels.utils import get_expected_length
 
@@ -76,6 +75,8 @@ def _reason(error: Exception) -> str:
 
 
 def _voxels(path: Path) -> NDArray[Any]:
+    import SimpleITK as sitk
+
     return np.asarray(sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO")))
 
 
@@ -125,6 +126,8 @@ def _fill_gaps(stack: NDArray[Any], layout: Layout) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep ITK's warnings off the terminal; what matters in them is raised as an error."""
+    import SimpleITK as sitk
+
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:

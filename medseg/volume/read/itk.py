@@ -1,9 +1,9 @@
 """Read NRRD, MHA and MHD files through SimpleITK, and turn its LPS images into volumes."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 from isal import igzip, isal_zlib
 
 from medseg.errors import CorruptFileError, DimensionError, NoAffineError, SingularAffineError
@@ -11,6 +11,9 @@ from medseg.volume.geometry import LPS_TO_RAS, Geometry
 from medseg.volume.plausible import check_size, leaning_remarks
 from medseg.volume.read.detached import is_nrrd, read_header
 from medseg.volume.volume import Volume
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 # What a header needs to place its voxels; MetaImage has several names for one thing.
 NRRD_PLACE = (("space",), ("space directions",))
@@ -27,6 +30,8 @@ def read_itk(path: Path) -> Volume:
         SizeError: the scan is larger than any body.
         DimensionError: fewer than three axes, or more than four.
     """
+    import SimpleITK as sitk  # its 50 ms are spared where no scan needs it
+
     _check_file(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NrrdImageIO" if is_nrrd(path) else "MetaImageIO")  # by content, whatever the suffix
@@ -81,7 +86,7 @@ def last_line(error: Exception) -> str:
     return lines[-1].rpartition("): ")[2].strip() if lines else type(error).__name__
 
 
-def volume_of(image: sitk.Image) -> Volume:
+def volume_of(image: "sitk.Image") -> Volume:
     """Return an ITK image, 3D or 4D, as a volume.
 
     ITK's arrays are (z, y, x) with voxel components last; its directions and origin are LPS.
@@ -92,6 +97,8 @@ def volume_of(image: sitk.Image) -> Volume:
             found=f"it has {image.GetDimension()} dimensions",
             remedy="give a 3D volume, or a 4D one whose last axis counts channels",
         )
+    import SimpleITK as sitk
+
     array = sitk.GetArrayFromImage(image)
     components = image.GetNumberOfComponentsPerPixel() > 1
     spatial = array if components else array[..., None]

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from medseg.labels import LabelSet
@@ -19,6 +18,8 @@ def save_itk(array: NDArray[Any], geometry: Geometry, path: Path, labels: LabelS
     Raises:
         OSError: SimpleITK could not write.
     """
+    import SimpleITK as sitk  # its 50 ms are spared where no scan needs it
+
     lps = LPS_TO_RAS @ geometry.affine
     spatial = np.ascontiguousarray(array.transpose(3, 2, 1, 0))
     image = sitk.GetImageFromArray(spatial[..., 0] if len(array) == 1 else spatial, isVector=len(array) > 1)

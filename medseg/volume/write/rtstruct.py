@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ImplicitVRLittleEndian, RTStructureSetStorage
-from scipy import ndimage
 
 from medseg import __version__
 from medseg.atomic import whole
@@ -71,6 +70,8 @@ def write_rtstruct(
         UnwritableError: no permission or no space; nothing is left behind.
         ScanError: from `Series.layout`.
     """
+    from scipy import ndimage
+
     layout = series.layout(allow_gaps=True)
     label_map.check_grid(layout.geometry)
     label_map.check_ids(labels)

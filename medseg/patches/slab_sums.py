@@ -1,0 +1,97 @@
+"""Slab sums: what windows say of a volume, added up in slabs of planes that are let go of one after the other."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from medseg.engine import Array, Engine
+from medseg.patches.scratch import Scratch
+from medseg.patches.windows import Box, Tiling, window_shares
+
+# A slab has at least so many planes, where windows are slices: each costs its restoring some milliseconds.
+LEAST_PLANES = 16
+
+
+class SlabSums:
+    """Adds up windows, each weighted by its share, so that the sums of a slab are averages once it is complete.
+
+    Args:
+        engine: adds.
+        shape: of the volume, at least the patch along each axis.
+        tiling: how windows are laid on it.
+        batch: windows that the network sees at once.
+        scratch: makes the arrays.
+
+    Attributes:
+        axis: across which the slabs lie.
+        firsts: the first plane of each slab.
+        ends: the plane after its last.
+    """
+
+    def __init__(self, engine: Engine, shape: Sequence[int], tiling: Tiling, *, batch: int, scratch: Scratch) -> None:
+        self.axis = tiling.axis(shape)
+        starts = tiling.starts(shape)
+        self.firsts = _slab_firsts(starts, self.axis, shape[self.axis], batch)
+        self.ends = [*self.firsts[1:], shape[self.axis]]
+        self._engine, self._shape, self._scratch = engine, tuple(shape), scratch
+        self._starts, self._patch = starts, tiling.patch
+        self._shares = [
+            {start: engine.load(share) for start, share in window_shares(own, side, size, tiling.weighting).items()}
+            for own, side, size in zip(starts, tiling.patch, shape, strict=True)
+        ]
+        self._sums: dict[int, Array] = {}
+
+    def row(self, slab: int) -> list[list[int]]:
+        """Return along each axis where the windows begin that begin in a slab."""
+        own = [start for start in self._starts[self.axis] if self.firsts[slab] <= start < self.ends[slab]]
+        return [own if axis == self.axis else starts for axis, starts in enumerate(self._starts)]
+
+    def add(self, box: Box, values: Array) -> None:
+        """Add what the network says of a window, shape (F, *patch)."""
+        if not self._sums:
+            self._plan(len(values))
+        i, j, k = (share[side.start] for share, side in zip(self._shares, box, strict=True))
+        weight = i[:, None, None] * j[:, None] * k
+        for slab, (first, end) in enumerate(zip(self.firsts, self.ends, strict=True)):
+            low, high = max(box[self.axis].start, first), min(box[self.axis].stop, end)
+            if low >= high:
+                continue
+            if slab not in self._sums:
+                sides = [end - first if axis == self.axis else size for axis, size in enumerate(self._shape)]
+                self._sums[slab] = self._scratch.zeros(self._engine, (len(values), *sides))
+            there, here = list(box), [slice(None)] * 3
+            there[self.axis] = slice(low - first, high - first)
+            here[self.axis] = slice(low - box[self.axis].start, high - box[self.axis].start)
+            self._engine.add(self._sums[slab][(slice(None), *there)], values[(slice(None), *here)], weight[tuple(here)])
+        self._scratch.settle()
+
+    def take(self, slab: int) -> Array:
+        """Return the averages of a slab, shape (F, ...), all of whose windows were added, and let go of them."""
+        return self._sums.pop(slab)
+
+    def _plan(self, features: int) -> None:
+        """Tell the scratch what is coming."""
+        in_plane = features * math.prod(size for axis, size in enumerate(self._shape) if axis != self.axis)
+        held = 0
+        for slab, first in enumerate(self.firsts):
+            reached = max(self.row(slab)[self.axis], default=first) + self._patch[self.axis]
+            open_ = [end for start, end in zip(self.firsts, self.ends, strict=True) if start < reached]
+            held = max(held, open_[-1] - first)
+        slab_planes = max(end - first for first, end in zip(self.firsts, self.ends, strict=True))
+        self._scratch.plan(self._engine, sums=held * in_plane, slab=slab_planes * in_plane)
+
+
+def _slab_firsts(starts: Sequence[Sequence[int]], axis: int, size: int, batch: int) -> list[int]:
+    """Return the first plane of each slab: where windows begin, so many together that they fill a batch.
+
+    The part of the last window that no other begins in is cut up likewise.
+    """
+    in_plane = math.prod(len(own) for other, own in enumerate(starts) if other != axis)
+    firsts, rows = [0], 0
+    for start in starts[axis]:
+        if rows * in_plane >= batch and start - firsts[-1] >= LEAST_PLANES:
+            firsts.append(start)
+            rows = 0
+        rows += 1
+    step = max((b - a for a, b in itertools.pairwise(firsts)), default=size)
+    return [*firsts, *range(firsts[-1] + step, size, step)]
