@@ -11,14 +11,15 @@ The networks are trained on the grid, window, patch and augmentation of the `spl
 they do on the scan that is timed, and say nothing about others:
 
 * 2 classes: the liver of the CHAOS scan itself.
-* up to 20: the first structures of TotalSegmentator's example.
-* more: the trunk of the network for 2; layers whose size depends on the classes are left as they were drawn at random,
-  and the background's bias is raised until it covers 80 % of a piece of the scan. What it costs is that of a trained
-  network, but its map is patchy, and where two programs round differently, it differs.
+* up to 20, the U-Net: the first structures of TotalSegmentator's example.
+* more, and with the DynUNet more than 2: the trunk of the network for 2; layers whose size depends on the classes are
+  left as drawn at random, and the background's bias is raised until it covers 80 % of a piece of the scan. What
+  it costs is that of a trained network, but its map is patchy, and where two programs round differently, it differs.
 """
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,16 @@ OPTIONS = {
 }
 # Of TotalSegmentator's scan: it has no contrast agent, and the one that is timed has.
 CONTRAST = ["augment.gamma=0.7", "augment.log_gamma=0.6", "augment.affine=0.5", "augment.scale=0.25"]
-MOST_TRAINED = 20
+# A DynUNet takes long on a CPU: it is trained on smaller patches than it is timed with, and for two classes only.
+MOST_TRAINED = {"unet": 20, "dynunet": 2}
+PATCH = (96, 96, 96)
+TRAINED_PATCH = {"unet": [96, 96, 96], "dynunet": [64, 64, 64]}
 BACKGROUND = 0.8
 PIECE = (96, 96, 64)
 STEPS_PER_EPOCH = 20
 DESCRIPTION = "peers.json"
+# The folder with the same network in a package that prepares and tiles as MONAI's spleen bundle does.
+AS_MONAI = "as_monai"
 
 
 def main() -> None:
@@ -93,13 +99,26 @@ def make_network(options: argparse.Namespace) -> None:
     """Write a package, and beside it what the peers need to build the same network."""
     folder = options.out / f"{options.model}_{options.classes}"
     if not (folder / "model").is_dir():
-        if options.classes <= MOST_TRAINED:
+        if options.classes <= MOST_TRAINED[options.model]:
             train_network(folder, options)
         else:
             make_network(argparse.Namespace(**(vars(options) | {"classes": 2})))
             trunk = load_package(options.out / f"{options.model}_2")
             save_package(widened(trunk, options.classes, options.scan), folder / "model")
-    (folder / DESCRIPTION).write_text(json.dumps(described(folder / "model"), indent=2) + "\n", encoding="utf-8")
+    if not (folder / AS_MONAI).is_dir():
+        save_package(as_monai(load_package(folder / "model")), folder / AS_MONAI)
+    about = described(folder / "model") | {AS_MONAI: str((folder / AS_MONAI).resolve())}
+    (folder / DESCRIPTION).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def as_monai(package: ModelPackage) -> ModelPackage:
+    """Return a package whose predictions are MONAI's: the whole scan without a low pass, its windows, all alike."""
+    recipe = package.recipe
+    preprocess = recipe.preprocess.model_copy(update={"crop": "none", "low_pass": False})
+    choices = {"weighting": "constant", "placement": "stepped", "edges": "zeros"}
+    prediction = recipe.prediction.model_copy(update=choices)
+    changes = {"preprocess": preprocess, "prediction": prediction}
+    return replace(package, recipe=recipe.model_copy(update=changes))
 
 
 def train_network(folder: Path, options: argparse.Namespace) -> None:
@@ -112,6 +131,8 @@ def train_network(folder: Path, options: argparse.Namespace) -> None:
         f"training.epochs={epochs}",
         f"training.validate_every={epochs}",
         "training.batch=2",
+        f"training.patch={TRAINED_PATCH[options.model]}",
+        "preprocess.crop=body",
     ]
     if options.classes == 2:
         dataset = open_dataset(liver_dataset(options))
@@ -119,7 +140,16 @@ def train_network(folder: Path, options: argparse.Namespace) -> None:
         dataset = open_dataset(options.data / "organs_ct", manifest="organs_ct")
         names = [label.name for label in dataset.manifest.label_set][: options.classes - 1]
         settings += [*CONTRAST, *(f'labels.{name}=["{name}"]' for name in names)]
-    train(load_recipe("spleen", settings), dataset, folder, device=choose_device("auto"), resume=folder.exists())
+    recipe = load_recipe("spleen", settings).model_copy(update={"coarse": None})
+    run = train(recipe, dataset, folder / "run", device=choose_device("auto"), resume=folder.exists()).run
+    save_package(with_patch(load_package(run.folder), PATCH), folder / "model")
+
+
+def with_patch(package: ModelPackage, patch: tuple[int, int, int]) -> ModelPackage:
+    """Return a package whose network sees windows of another size."""
+    training = package.recipe.training.model_copy(update={"patch": patch})
+    package = replace(package, recipe=package.recipe.model_copy(update={"training": training}))
+    return replace(package, onnx=to_onnx(package.network(), patch=patch, channels=package.channels))
 
 
 def liver_dataset(options: argparse.Namespace) -> Path:

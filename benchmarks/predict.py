@@ -11,7 +11,8 @@ does not count, rounds alternate between the ways, and the medians count. What i
 Python to its end, is called "start".
 
 The label maps differ a little, because each way has its own places of windows, weights of a window's edges, padding and
-low pass before shrinking; with MONAI's choice of these, medseg's map of the liver was MONAI's but for one voxel.
+low pass before shrinking. "medseg predict, MONAI's choices" is the same network in a package whose recipe has MONAI's;
+there the maps should be the same.
 
 OUT gets `MODEL_CLASSES.json`, `MODEL_CLASSES.png` and the label maps. Run it on a machine that does nothing else.
 """
@@ -36,9 +37,11 @@ from medseg.volume import read_label_map
 
 HERE = Path(__file__).parent
 STAGES = ("start", "read", "preprocess", "forward", "restore", "write")
+FURTHER = 5
 NNUNET = HERE / "peers" / "nnunet_predict.py"
 WAYS = {
     "medseg": "medseg predict",
+    "medseg_as_monai": "medseg predict, MONAI's choices",
     "monai": "MONAI, as its spleen bundle",
     "nnunet": "nnU-Net, linear",
     "nnunet_cubic": "nnU-Net, its default (cubic)",
@@ -55,6 +58,7 @@ def main() -> None:
     name = f"{options.model}_{options.classes}"
     maps = label_maps(options, scan, rounds)
     numbers = summary(options, rounds) | {"agreement": agreements(maps), "expert": expert(options, maps)}
+    numbers["further_case"] = further_case(options, scan, model)
     (options.out / f"{name}.json").write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     show(numbers)
     bars = {WAYS[way]: way_numbers["median"] for way, way_numbers in numbers["ways"].items() if way_numbers["median"]}
@@ -71,14 +75,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--classes", type=int, default=2, help="with the background; 2, 20 and 118 are customary")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=200, help="of training the network, the first time")
-    parser.add_argument("--ways", default="medseg,monai,nnunet", help=f"of {','.join(WAYS)}")
+    parser.add_argument("--ways", default="medseg,medseg_as_monai,monai,nnunet", help=f"of {','.join(WAYS)}")
     parser.add_argument("--extra", default="", help="options added to medseg predict")
     parser.add_argument("--address-gb", type=float, default=installed_gb(), help="a process's limit")
     options = parser.parse_args()
     options.ways = options.ways.split(",")
     if unknown := set(options.ways) - set(WAYS):
         parser.error(f"--ways: there is no {', '.join(sorted(unknown))}")
-    if options.peers is None and options.ways != ["medseg"]:
+    if options.peers is None and not all(way.startswith("medseg") for way in options.ways):
         parser.error("--peers is needed, unless --ways medseg")
     return options
 
@@ -123,11 +127,11 @@ def once(options: argparse.Namespace, way: str, scan: Path, model: Path) -> dict
     shutil.rmtree(out, ignore_errors=True)
     stages.unlink(missing_ok=True)
     own = [model / "peers.json", scan, out, stages]
+    described = json.loads((model / "peers.json").read_text(encoding="utf-8"))
+    program, more = Path(sys.executable).with_name("medseg"), ["--device", "cpu", "--quiet", *options.extra.split()]
     commands: dict[str, list[str | Path]] = {
-        "medseg": [
-            Path(sys.executable).with_name("medseg"),
-            *["predict", model / "model", scan, "--out", out, "--device", "cpu", "--quiet", *options.extra.split()],
-        ],
+        "medseg": [program, "predict", model / "model", scan, "--out", out, *more],
+        "medseg_as_monai": [program, "predict", described["as_monai"], scan, "--out", out, *more],
         "monai": [options.peers, HERE / "peers" / "monai_predict.py", *own],
         "nnunet": [options.peers, NNUNET, *own, "linear"],
         "nnunet_cubic": [options.peers, NNUNET, *own, "cubic"],
@@ -138,9 +142,31 @@ def once(options: argparse.Namespace, way: str, scan: Path, model: Path) -> dict
     return {"failure": child.failure, "peak_mb": round(child.peak_mb), "seconds": staged(child, within), "own": within}
 
 
+def further_case(options: argparse.Namespace, scan: Path, model: Path) -> dict[str, float]:
+    """Return what each further case of a folder costs: whole commands for 1 and for 1 + FURTHER copies of the scan."""
+    program, folder, out = Path(sys.executable).with_name("medseg"), options.out / "cohort", options.out / "cohort_out"
+    whole, inferred = [], []
+    for copies in (1, 1 + FURTHER):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(out, ignore_errors=True)
+        folder.mkdir()
+        for number in range(copies):
+            shutil.copyfile(scan, folder / f"case_{number}.nii.gz")
+        command = [program, "predict", model / "model", folder, "--out", out, "--device", "cpu", "--quiet"]
+        child = run([*command, *options.extra.split()], log=options.out / "logs" / "cohort.txt")
+        if child.failure:
+            raise SystemExit(f"{child.failure}; see {options.out / 'logs' / 'cohort.txt'}")
+        whole.append(child.seconds)
+        lines = (out / "results.jsonl").read_text(encoding="utf-8").splitlines()
+        inferred.append(sum(json.loads(line)["seconds"]["infer"] for line in lines))
+    each, network = ((more - one) / FURTHER for one, more in (whole, inferred))
+    shutil.rmtree(folder)
+    return {"seconds": round(each, 3), "network": round(network, 3), "besides": round(each - network, 3)}
+
+
 def seconds_within(way: str, out: Path, stages: Path) -> dict[str, float]:
     """Return the seconds of the stages, as the program itself took them."""
-    if way != "medseg":
+    if not way.startswith("medseg"):
         return dict(json.loads(stages.read_text(encoding="utf-8")))
     seconds = json.loads((out / "results.jsonl").read_text(encoding="utf-8").splitlines()[-1])["seconds"]
     return {"forward" if stage == "infer" else stage: value for stage, value in seconds.items() if stage != "total"}
@@ -161,7 +187,8 @@ def summary(options: argparse.Namespace, rounds: dict[str, list[dict[str, Any]]]
         median = {} if failure else {stage: median_of(done, stage) for stage in (*STAGES, "total")}
         peak = max(one["peak_mb"] for one in done)
         ways[way] = {"name": WAYS[way], "failure": failure, "median": median, "peak_mb": peak, "rounds": done}
-    heads = "trained" if options.classes <= 20 else "a trained trunk with heads drawn at random"
+    trained = options.classes <= (20 if options.model == "unet" else 2)
+    heads = "trained" if trained else "a trained trunk with heads drawn at random"
     return {
         "title": f"{options.model}, {options.classes} classes, CT of 512x512x78, {os.cpu_count()} cores",
         "model": options.model,
@@ -190,9 +217,9 @@ def label_maps(
 
 
 def agreements(maps: dict[str, NDArray[np.integer]]) -> dict[str, Any]:
-    """Return how far the label maps of medseg and each other way are the same."""
-    own = maps.get("medseg")
-    return {} if own is None else {way: agreement(own, other) for way, other in maps.items() if way != "medseg"}
+    """Return how far medseg's label maps and those of each other way are the same."""
+    ours, others = ([way for way in maps if way.startswith("medseg") == own] for own in (True, False))
+    return {f"{WAYS[own]} and {WAYS[way]}": agreement(maps[own], maps[way]) for own in ours for way in others}
 
 
 def expert(options: argparse.Namespace, maps: dict[str, NDArray[np.integer]]) -> dict[str, float]:
@@ -228,9 +255,11 @@ def show(numbers: dict[str, Any]) -> None:
     for way in numbers["ways"].values():
         cells = "".join(f"{way['median'][name]:>11.2f}" for name in columns) if way["median"] else way["failure"]
         print(f"{way['name']:<32}{cells}" + (f"{way['peak_mb']:>11}" if way["median"] else ""))
-    for way, one in numbers["agreement"].items():
+    for both, one in numbers["agreement"].items():
         labels = f"Dice {one['dice']:.4f}, least {one['least_dice']:.4f} of {one['labels']} label(s)"
-        print(f"medseg and {WAYS[way]}: {one['equal']:.2%} of foreground voxels equal, {labels}")
+        print(f"{both}: {one['equal']:.2%} of foreground voxels equal, {labels}")
+    further = numbers["further_case"]
+    print(f"each further case: {further['seconds']:.2f} s, {further['besides']:.2f} s of it besides the network")
     for way, dice in numbers["expert"].items():
         print(f"{WAYS[way]}: Dice {dice:.4f} with the expert's liver, which the network was trained on")
 

@@ -14,6 +14,7 @@ from medseg.errors import (
     OptionError,
     PatientInTwoFoldsError,
 )
+from medseg.labels import LabelSet
 from medseg.manifest import Case, Manifest, read_manifest
 from medseg.shipped import manifest_path
 from medseg.volume import Source, find_source
@@ -68,17 +69,52 @@ class Dataset:
             )
         return self.folder / case.label
 
-    def split(self, fold: int | None) -> tuple[list[Case], list[Case]]:
+    def split(self, fold: int | None, labels: LabelSet | None = None) -> tuple[list[Case], list[Case]]:
         """Return the cases to train on and those to validate on.
 
         Args:
             fold: the fold held out; None trains on every case and validates on the same ones, so that the scores are
                 scores on training data.
+            labels: what is segmented; cases that have none of them are left out. None is every label of the dataset.
 
         Raises:
             OptionError: no such fold.
             NoCasesError: a side of the split would be empty.
+            ManifestError: none of the cases to train on has a label, or one of the labels.
         """
+        labels = self.manifest.label_set if labels is None else labels
+        sides = self._sides(fold)
+        training, held_out = ([case for case in side if self.teaches(case, labels)] for side in sides)
+        everywhere = {label for case in training for label in self.present(case, labels)}
+        lacking = [label.name for label in labels if label not in everywhere]
+        if lacking:
+            raise ManifestError(
+                f"training on {self.manifest.name}",
+                found=f"by their labels_present, none of {len(sides[0])} case(s) has the label {lacking[0]!r}",
+                remedy="add a case that has it, or name the other labels in the recipe",
+            )
+        if not held_out:
+            raise NoCasesError(
+                f"--fold {fold}",
+                found=f"by their labels_present, none of its {len(sides[1])} case(s) has a label to score",
+                remedy="hold another fold out",
+            )
+        return training, held_out
+
+    def present(self, case: Case, labels: LabelSet) -> LabelSet:
+        """Return those of some labels that a case has."""
+        return labels if case.labels_present is None else labels.present_in(self.manifest.labels_of(case))
+
+    def teaches(self, case: Case, labels: LabelSet) -> bool:
+        """Return whether a case has any of some labels."""
+        return case.labels_present is None or len(self.present(case, labels)) > 0
+
+    def partial(self, labels: LabelSet) -> bool:
+        """Return whether a case lacks any of some labels."""
+        return any(len(self.present(case, labels)) < len(labels) for case in self.cases)
+
+    def _sides(self, fold: int | None) -> tuple[list[Case], list[Case]]:
+        """Return all cases not in a fold, and those in it."""
         if not self.cases:
             raise NoCasesError(
                 f"training on {self.manifest.name}",

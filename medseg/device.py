@@ -1,26 +1,43 @@
 """The processor that tensors live on, and what it is good at."""
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from medseg.errors import DeviceError, OptionError
 
+# cuBLAS adds in a fixed order when its workspaces have a fixed size (its manual, "Results Reproducibility").
+CUBLAS_WORKSPACE = ":4096:8"
 
-def choose_device(name: str = "auto") -> torch.device:
+
+def choose_device(name: str = "auto", *, place: int | None = None) -> torch.device:
     """Return the device of a name: auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.
 
+    Args:
+        name: of the device.
+        place: this process's number among several on the machine, of which each takes a GPU of its own; None: it is
+            the only one.
+
     Raises:
-        OptionError: no such kind of device.
+        OptionError: no such kind of device, or one GPU for several processes.
         DeviceError: a device that is not there.
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, _, index = name.partition(":")
+            return torch.device("cuda") if place is None else choose_device("cuda", place=place)
+        return torch.device("mps" if torch.backends.mps.is_available() and place is None else "cpu")
     if not re.fullmatch(r"(cpu|cuda|mps)(:[0-9]+)?", name):
         raise OptionError(f"--device {name}", found="it is none of auto, cpu, cuda, cuda:N, mps", remedy="choose one")
+    if place is not None and name == "cuda":
+        name = f"cuda:{place}"
+    elif place is not None and name != "cpu":
+        raise OptionError(
+            f"--device {name}", found="several processes cannot share it", remedy="use --device cuda or cpu"
+        )
+    kind, _, index = name.partition(":")
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= count:
         raise DeviceError(
@@ -29,6 +46,31 @@ def choose_device(name: str = "auto") -> torch.device:
             remedy="use --device auto, or install a torch build for the device",
         )
     return torch.device(name)
+
+
+@contextmanager
+def deterministic(wanted: bool = True) -> Iterator[None]:
+    """Have everything that torch computes in the block come out the same each time, bit for bit.
+
+    On one machine, with the same number of threads. It has to be entered before anything is computed on a GPU, because
+    cuBLAS looks only once. An operation that cannot do it raises RuntimeError.
+
+    Args:
+        wanted: whether it is; False leaves everything as it is.
+    """
+    if not wanted:
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = CUBLAS_WORKSPACE
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        cudnn.deterministic, cudnn.benchmark = before[1:]
 
 
 def multiplies_bf16(device: torch.device) -> bool:

@@ -37,6 +37,7 @@ MedsegError
 ├── PackageError                    E_PACKAGE
 ├── TrainingError                   E_TRAINING
 ├── DeviceError                     E_DEVICE
+├── OutOfMemoryError                E_MEMORY
 └── UnexpectedError                 E_UNEXPECTED
 """
 
@@ -292,6 +293,12 @@ class DeviceError(MedsegError):
     """The device asked for is not there."""
 
     code = "E_DEVICE"
+
+
+class OutOfMemoryError(MedsegError):
+    """The memory of the machine or of its GPU does not suffice."""
+
+    code = "E_MEMORY"
 
 
 class UnexpectedError(MedsegError):

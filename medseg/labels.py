@@ -1,8 +1,8 @@
 """What is segmented: names, ids and colours, in one place for help, files, tables and pictures."""
 
 import colorsys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -166,16 +166,23 @@ class LabelSet:
     Attributes:
         labels: the labels; a later one is painted over an earlier one where regions overlap.
         known_ids: every id that a label map of the dataset may hold, background and unused labels included.
+        ignored_ids: those among them that say that a voxel is not labelled: it may be anything.
     """
 
     labels: tuple[Label, ...]
     known_ids: frozenset[int]
+    ignored_ids: frozenset[int] = frozenset()
 
     def __iter__(self) -> Iterator[Label]:
         return iter(self.labels)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def beyond(self) -> int:
+        """The id of voxels that no scan covers: background, or where a dataset has such an id, not labelled."""
+        return min(self.ignored_ids, default=0)
 
     @property
     def overlapping(self) -> bool:
@@ -206,11 +213,32 @@ class LabelSet:
     def with_ids(self, ids: Iterable[int]) -> "LabelSet":
         """Return the set with a label, as in `from_ids`, for each id that it does not know."""
         more = LabelSet.from_ids(set(ids) - self.known_ids)
-        return LabelSet((*self.labels, *more.labels), self.known_ids | more.known_ids)
+        return LabelSet((*self.labels, *more.labels), self.known_ids | more.known_ids, self.ignored_ids)
+
+    def ignoring(self, ids: Collection[int]) -> "LabelSet":
+        """Return the set of a dataset in which these ids say that a voxel is not labelled."""
+        return replace(self, known_ids=self.known_ids.union(ids), ignored_ids=frozenset(ids))
+
+    def only(self, names: Collection[str]) -> "LabelSet":
+        """Return the set of a case that lacks every label but these: it does not know their ids.
+
+        Raises:
+            UnknownNameError: a name that this set does not have.
+        """
+        by_name = {label.name: label for label in self.labels}
+        kept = {choose(by_name, tidy(name), kind="label") for name in names}
+        lacking = {part for label in self.labels if label not in kept for part in label.parts}
+        labels = tuple(label for label in self.labels if label in kept)
+        return replace(self, labels=labels, known_ids=self.known_ids - lacking)
+
+    def present_in(self, case: "LabelSet") -> "LabelSet":
+        """Return those of these labels that a case has; of a merged one it has to have all parts."""
+        return replace(self, labels=tuple(label for label in self.labels if case.known_ids.issuperset(label.parts)))
 
     def as_json(self) -> dict[str, Any]:
         """Return the set as plain lists, for model.json and run.json."""
-        return {"labels": [asdict(label) for label in self.labels], "known_ids": sorted(self.known_ids)}
+        ids = {"known_ids": sorted(self.known_ids), "ignored_ids": sorted(self.ignored_ids)}
+        return {"labels": [asdict(label) for label in self.labels], **ids}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "LabelSet":
@@ -219,7 +247,7 @@ class LabelSet:
             Label(int(entry["id"]), str(entry["name"]), tuple(entry["parts"]), tuple(entry["colour"]))
             for entry in value["labels"]
         )
-        return cls(labels, frozenset(value["known_ids"]))
+        return cls(labels, frozenset(value["known_ids"]), frozenset(value.get("ignored_ids", ())))
 
     def select(self, chosen: Mapping[str, Sequence[str]] | None) -> "LabelSet":
         """Return the labels a recipe asks for, made from these.
@@ -256,7 +284,7 @@ class LabelSet:
                 found="two of them start with the same part, and so would share an id",
                 remedy="put a different part first in one of them",
             )
-        return LabelSet(labels=tuple(labels), known_ids=self.known_ids)
+        return replace(self, labels=tuple(labels))
 
     def encode_table(self) -> NDArray[np.uint8]:
         """Return the table that turns a label map's ids into channels: shape (labels, highest known id + 1), 0 or 1."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FORM = "medseg-model"
 FORM_VERSION = 1
 DESCRIPTION, WEIGHTS, ONNX = "model.json", "weights.safetensors", "model.onnx"
+# The folder in a package that holds its coarse model's, in the same form.
+COARSE = "coarse"
 # A package's files are read into memory; the largest network in use has 2 GB of weights.
 LARGEST_BYTES = 8 * 2**30
 
@@ -42,6 +44,7 @@ class ModelPackage:
         weights: by parameter name, as safetensors stores them.
         scores: the validation summary, and on which cases it was measured; empty when there is none.
         onnx: the network with its weights; None where it could not be exported.
+        coarse: a model that finds where this one should look; None where there is none.
     """
 
     recipe: Recipe
@@ -50,12 +53,14 @@ class ModelPackage:
     weights: bytes
     scores: dict[str, Any]
     onnx: bytes | None = None
+    coarse: "ModelPackage | None" = None
 
     @cached_property
     def sha256(self) -> str:
         """The SHA-256 of all that its predictions depend on: weights, network, recipe, labels and channels."""
         digest = hashlib.sha256(self.weights)
         digest.update(self.onnx or b"")
+        digest.update(self.coarse.sha256.encode() if self.coarse else b"")
         choices = {"recipe": self.recipe_json, **self.labels.as_json(), "channels": self.channels}
         digest.update(json.dumps(choices, sort_keys=True).encode())
         return digest.hexdigest()
@@ -87,6 +92,12 @@ class ModelPackage:
 
 def save_package(package: ModelPackage, folder: Path) -> None:
     """Write a package to a folder, which appears whole."""
+    with whole(folder) as temporary:
+        _write(package, temporary)
+
+
+def _write(package: ModelPackage, folder: Path) -> None:
+    folder.mkdir(parents=True)
     files = {WEIGHTS: package.weights} | ({ONNX: package.onnx} if package.onnx is not None else {})
     description = {
         "form": FORM,
@@ -96,13 +107,14 @@ def save_package(package: ModelPackage, folder: Path) -> None:
         "channels": package.channels,
         "scores": package.scores,
         "versions": versions(),
+        "coarse": package.coarse is not None,
         "files": {name: {"sha256": _sha256(data), "bytes": len(data)} for name, data in files.items()},
     }
-    with whole(folder) as temporary:
-        temporary.mkdir(parents=True)
-        for name, data in files.items():
-            write_bytes(temporary / name, data)
-        write_json(temporary / DESCRIPTION, description)
+    for name, data in files.items():
+        write_bytes(folder / name, data)
+    write_json(folder / DESCRIPTION, description)
+    if package.coarse:
+        _write(package.coarse, folder / COARSE)
 
 
 def _sha256(data: bytes) -> str:
@@ -139,7 +151,7 @@ def load_package(path: Path) -> ModelPackage:
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     """Return one file of a zip of a package, or of a package's folder; nothing else is unpacked."""
-    found = min((member for member in archive.namelist() if Path(member).name == name), key=len, default=name)
+    found = min((member for member in archive.namelist() if f"/{member}".endswith(f"/{name}")), key=len, default=name)
     size = archive.getinfo(found).file_size
     if size > LARGEST_BYTES:
         raise ValueError(f"{name} would unpack to {size / 2**30:.1f} GiB")
@@ -163,4 +175,5 @@ def _open(read: Callable[[str], bytes]) -> ModelPackage:
         weights=files[WEIGHTS],
         scores=description["scores"],
         onnx=files.get(ONNX),
+        coarse=_open(lambda name: read(f"{COARSE}/{name}")) if description.get("coarse") else None,
     )

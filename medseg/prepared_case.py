@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from medseg.atomic import whole, write_json
 from medseg.volume import Geometry
 
+LABELLED = "labelled.npy"
+
 
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
@@ -24,6 +26,9 @@ class PreparedCase:
             where the case lacks it.
         geometry: the prepared grid.
         native: the scan's own grid, to which predictions return.
+        present: whether the case has each label, in the same order; where not, its voxels are unknown, not background.
+        labelled_voxel: some of the voxels that are labelled, background or not, int32 (n, 3), where others are not;
+            None where all voxels are.
     """
 
     case_id: str
@@ -32,6 +37,8 @@ class PreparedCase:
     points_voxel: tuple[NDArray[np.int32], ...]
     geometry: Geometry
     native: Geometry
+    present: tuple[bool, ...]
+    labelled_voxel: NDArray[np.int32] | None = None
 
     def save(self, folder: Path) -> None:
         """Write the case to a folder of .npy files, which appears whole."""
@@ -41,8 +48,10 @@ class PreparedCase:
             np.save(temporary / "label_map.npy", self.label_map)
             for index, points in enumerate(self.points_voxel):
                 np.save(temporary / f"points_{index}.npy", points)
-            grids = {"case_id": self.case_id, "geometry": self.geometry.as_json(), "native": self.native.as_json()}
-            write_json(temporary / "case.json", grids)
+            if self.labelled_voxel is not None:
+                np.save(temporary / LABELLED, self.labelled_voxel)
+            grids = {"geometry": self.geometry.as_json(), "native": self.native.as_json()}
+            write_json(temporary / "case.json", {"case_id": self.case_id, **grids, "present": self.present})
 
     @classmethod
     def load(cls, folder: Path) -> "PreparedCase":
@@ -56,4 +65,6 @@ class PreparedCase:
             points_voxel=tuple(np.load(path) for path in points),
             geometry=Geometry.from_json(facts["geometry"]),
             native=Geometry.from_json(facts["native"]),
+            present=tuple(facts["present"]),
+            labelled_voxel=np.load(folder / LABELLED) if (folder / LABELLED).is_file() else None,
         )

@@ -15,6 +15,7 @@ from medseg.shipped import recipe_path
 
 Probability = float
 Head = Literal["softmax", "sigmoid"]
+Sample = Literal["voxels", "components"]
 
 
 class Section(BaseModel):
@@ -33,8 +34,12 @@ class Preprocess(Section):
     window_hu: tuple[float, float] | None = None
     """The range kept, in HU: outside is clipped, inside becomes 0 to 1. Left out, each volume is normalised to mean 0
     and standard deviation 1 (MR has no absolute scale)."""
-    crop: Literal["none", "foreground"] = "none"
-    """`foreground` leaves out the margins that hold nothing: air around the body in CT, zeros in MR."""
+    low_pass: bool = True
+    """Whether a scan is averaged before it is shrunk, so that fine detail does not alias. Networks that were trained
+    elsewhere, by MONAI's transforms for instance, want it off."""
+    crop: Literal["none", "foreground", "body"] = "none"
+    """`foreground` leaves out the margins that hold nothing: air in CT, zeros in MR. `body` leaves out the table and
+    all else around the patient, too (CT; without a window it is `foreground`)."""
 
     @field_validator("orientation")
     @classmethod
@@ -132,7 +137,7 @@ class Training(Section):
     patch: tuple[int, int, int] = (96, 96, 96)
     """Voxels of the prepared grid that the network sees; a 1 makes it a 2D model."""
     batch: int = Field(default=2, ge=1)
-    """Patches per step."""
+    """Patches per step, of all processes together."""
     epochs: int = Field(default=100, ge=1)
     """Stretches of training between which losses are reported."""
     steps_per_epoch: int = Field(default=100, ge=1)
@@ -147,8 +152,13 @@ class Training(Section):
     """Fraction of all steps in which the rate rises."""
     foreground: float = Field(default=0.67, ge=0, le=1)
     """Fraction of patches centred on a voxel of a label, each label equally often."""
+    sample: Sample = "voxels"
+    """What is equally likely within a label: each voxel, or each connected component, however small a lesion is."""
     gradient_clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
+    average: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of the weights' exponential moving average from step to step, 0.999 for instance, which then is validated
+    and kept instead of the weights themselves; 0 averages nothing."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 where the device multiplies it fast, otherwise fp32."""
     validate_every: int = Field(default=10, ge=1)
@@ -171,6 +181,27 @@ class Prediction(Section):
     """Of a patch with its neighbour, as a fraction."""
     flips: tuple[Literal["I", "J", "K"], ...] = ()
     """Axes mirrored at test time; every combination is predicted and averaged."""
+    weighting: Literal["gaussian", "constant"] = "gaussian"
+    """Where patches overlap, `gaussian` listens most to the one whose middle is nearest, `constant` to all alike."""
+    placement: Literal["even", "stepped"] = "even"
+    """Patches spread evenly, or stepped as by MONAI's inferer, which pushes the last one back into the scan."""
+    edges: Literal["continued", "zeros"] = "continued"
+    """What is around a scan that is smaller than the patch."""
+
+
+class Coarse(Section):
+    """A small model on a coarse grid, trained with the other, that finds where `--preset fast` looks."""
+
+    spacing_mm: tuple[float, float, float] = (4.0, 4.0, 4.0)
+    """The coarse grid's voxel size, in mm."""
+    patch: tuple[int, int, int] = (64, 64, 64)
+    """Voxels of the coarse grid that the network sees."""
+    model: Model | None = None
+    """The network; left out, one as the other's."""
+    epochs: int = Field(default=20, ge=1)
+    """Of as many steps as the other's."""
+    margin_mm: float = Field(default=20.0, ge=0)
+    """How far around what was found the other model looks."""
 
 
 class Recipe(Section):
@@ -188,6 +219,7 @@ class Recipe(Section):
     model: Model = Model()
     training: Training = Training()
     prediction: Prediction = Prediction()
+    coarse: Coarse | None = None
 
     @field_validator("labels")
     @classmethod
@@ -199,6 +231,28 @@ class Recipe(Section):
                 raise ValueError(f"label {name!r} is made up of nothing")
         return value
 
+    def coarse_recipe(self, names: Sequence[str]) -> "Recipe":
+        """Return the recipe of the coarse model: all that the labels of these names show is one label.
+
+        Args:
+            names: the dataset's own labels that make up what is segmented.
+        """
+        assert self.coarse is not None
+        coarse, training = self.coarse, self.training
+        changes = {"patch": coarse.patch, "epochs": coarse.epochs}
+        changes["validate_every"] = min(training.validate_every, coarse.epochs)
+        return self.model_copy(
+            update={
+                "description": f"Where to look: {self.description}",
+                "labels": {"found": list(names)},
+                "preprocess": self.preprocess.model_copy(update={"spacing_mm": coarse.spacing_mm}),
+                "model": (coarse.model or self.model).model_copy(update={"head": "softmax"}),
+                "training": training.model_copy(update=changes),
+                "prediction": Prediction(overlap=0.25),
+                "coarse": None,
+            }
+        )
+
     @property
     def two_dimensional(self) -> bool:
         """Whether the network sees slices."""
@@ -208,23 +262,24 @@ class Recipe(Section):
         """Return the recipe, every default written out, as a TOML file that reads back the same."""
         value = self.model_dump(mode="json", exclude_none=True)
         top = {key: item for key, item in value.items() if not isinstance(item, dict)}
-        lines = [f"{key} = {_toml(item)}" for key, item in top.items()]
+        lines = [f"{key} = {toml(item)}" for key, item in top.items()]
         for key, item in value.items():
             if isinstance(item, dict):
-                lines += ["", f"[{key}]", *(f"{_key(name)} = {_toml(entry)}" for name, entry in item.items())]
+                lines += ["", f"[{key}]", *(f"{toml_key(name)} = {toml(entry)}" for name, entry in item.items())]
         return "\n".join(lines) + "\n"
 
 
-def _key(name: str) -> str:
+def toml_key(name: str) -> str:
+    """Return a key as TOML, in quotes where it needs them."""
     return name if name.replace("_", "").replace("-", "").isalnum() and name.isascii() else json.dumps(name)
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
     """Return a value as TOML; strings, numbers and booleans look as in JSON."""
     if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{toml_key(key)} = {toml(item)}" for key, item in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False)
 
 

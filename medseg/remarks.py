@@ -16,9 +16,11 @@ REMARKS: dict[str, str] = {
     "W_UNIT": "the header names another unit than millimetres",
     "W_SLOPE": "the header's slope turns the intensities around, or is no number",
     "W_FORMS_DISAGREE": "the header's sform and qform place the voxels differently; the sform counts",
-    "W_NO_LABEL": "the label map is all background",
+    "W_NO_LABEL": "the label map shows no label",
     "W_LABEL_NOT_IN_FOLD": "a label that other folds have is in no case of a fold",
     "W_SAME_SCAN_TWICE": "two cases hold the same voxels",
+    "W_IN_FILE": "memory would not have held what the network says of the scan, and a file did",
+    "W_MAX_RAM": "scan and model need more memory than --max-ram allows",
     "W_NO_SERIES": "a DICOM output was left out, because the scan is no DICOM series",
 }
 

@@ -58,6 +58,11 @@ class Run:
         return self.folder / "model"
 
     @property
+    def coarse(self) -> Path:
+        """The run of the coarse model, where the recipe has one."""
+        return self.folder / "coarse"
+
+    @property
     def prepared(self) -> Path:
         """The cache of prepared cases."""
         return self.folder / "prepared"

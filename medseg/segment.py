@@ -1,6 +1,7 @@
 """Segmenter: a network at work on whole scans, from a volume to its label map."""
 
-from dataclasses import replace
+import itertools
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +26,34 @@ ENGINES = ("auto", "openvino", "torch")
 GPU_SIGNS = ("/dev/nvidiactl", "/dev/dxg", "/System/Library/Frameworks/Metal.framework")
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan as the networks see it.
+
+    Attributes:
+        image: on the grid and with the intensities that the network expects.
+        coarse: as the coarse network does; None where there is none.
+    """
+
+    image: Volume
+    coarse: Volume | None = None
+
+
 class Segmenter:
-    """Segments scans with one network.
+    """Segments scans with one network, or with two.
 
     Args:
         engine: runs the network.
         recipe: says how to prepare, tile and decide.
         labels: what the channels mean.
+        coarse: finds where to look; None looks everywhere.
     """
 
-    def __init__(self, engine: Engine, recipe: Recipe, labels: LabelSet) -> None:
+    def __init__(self, engine: Engine, recipe: Recipe, labels: LabelSet, *, coarse: "Segmenter | None" = None) -> None:
         self.engine = engine
         self._recipe = recipe
         self._labels = labels
+        self._coarse = coarse
 
     @classmethod
     def of(
@@ -50,8 +66,12 @@ class Segmenter:
             OptionError, DeviceError: no such device, or none that the engine runs on.
             PackageError: the model cannot be loaded by the engine.
         """
-        package = replace(package, recipe=with_preset(package.recipe, preset))
-        return cls(choose_engine(package, engine=engine, device=device), package.recipe, package.labels)
+        recipe = with_preset(package.recipe, preset)
+        runs = choose_engine(replace(package, recipe=recipe), engine=engine, device=device)
+        coarse = None
+        if preset == "fast" and package.coarse:
+            coarse = cls.of(package.coarse, engine=engine, device=device)
+        return cls(runs, recipe, package.labels, coarse=coarse)
 
     def segment(self, volume: Volume, *, stopwatch: Stopwatch | None = None) -> LabelMap:
         """Return the label map of a scan, on the scan's own grid."""
@@ -60,13 +80,14 @@ class Segmenter:
             prepared = self.prepare(volume)
         return self.predict(prepared, volume.geometry, stopwatch=watch)
 
-    def prepare(self, volume: Volume) -> Volume:
-        """Return a scan on the grid and with the intensities that the network expects."""
-        return prepare(volume, self._recipe.preprocess)
+    def prepare(self, volume: Volume) -> Prepared:
+        """Return a scan on the grids and with the intensities that the networks expect."""
+        coarse = self._coarse.prepare(volume).image if self._coarse else None
+        return Prepared(prepare(volume, self._recipe.preprocess), coarse)
 
     def predict(
         self,
-        prepared: Volume,
+        prepared: Prepared,
         target: Geometry,
         *,
         flips: bool = True,
@@ -85,14 +106,16 @@ class Segmenter:
             stopwatch: takes the time of the stages "infer" and "restore".
         """
         watch = stopwatch or Stopwatch()
+        with watch.stage("infer"):
+            image = self._where_to_look(prepared)
         restorer = Restorer(
-            source=prepared.geometry,
+            source=image.geometry,
             target=target,
             labels=self._labels,
             head=self._recipe.model.head,
             pointwise=self.engine.pointwise,
         )
-        coming = slabs(self.engine, prepared.array, self._tiling(flips), scratch=scratch)
+        coming = slabs(self.engine, image.array, self._tiling(flips), scratch=scratch)
         while True:
             with watch.stage("infer"):
                 slab = next(coming, None)
@@ -100,6 +123,27 @@ class Segmenter:
                 return restorer.label_map()
             with watch.stage("restore"):
                 restorer.add(slab.values, axis=slab.axis, first=slab.first)
+
+    def _where_to_look(self, prepared: Prepared) -> Volume:
+        """Return the part of a prepared image around what the coarse network finds; all where it finds nothing."""
+        image = prepared.image
+        if self._coarse is None or prepared.coarse is None or self._recipe.coarse is None:
+            return image
+        grid = prepared.coarse.geometry
+        found = self._coarse.predict(Prepared(prepared.coarse), grid)
+        places = np.argwhere(found.array)
+        if not len(places):
+            return image
+        low, high = places.min(axis=0) - 0.5, places.max(axis=0) + 0.5
+        corners = image.geometry.to_voxel(
+            grid.to_world(np.array(list(itertools.product(*zip(low, high, strict=True)))))
+        )
+        margin = self._recipe.coarse.margin_mm / np.array(image.geometry.spacing_mm)
+        shape = np.array(image.geometry.shape)
+        start = np.floor(corners.min(axis=0) - margin).clip(0, shape - 1).astype(int)
+        stop = np.ceil(corners.max(axis=0) + margin + 1).clip(start + 1, shape).astype(int)
+        box = tuple(map(slice, start, stop))
+        return Volume(image.array[(slice(None), *box)], image.geometry.crop(start.tolist(), stop.tolist()))
 
     def logits(self, prepared: NDArray[np.float32], *, flips: bool = True) -> NDArray[np.float32]:
         """Return the logits of a prepared image.

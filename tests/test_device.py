@@ -1,9 +1,11 @@
 """Facts about devices: which names there are, and what is said of one that is not there."""
 
+import os
+
 import pytest
 import torch
 
-from medseg.device import choose_device, multiplies_bf16
+from medseg.device import choose_device, deterministic, multiplies_bf16
 from medseg.errors import DeviceError, OptionError
 
 GPUS = torch.cuda.device_count()
@@ -70,3 +72,29 @@ def test_bfloat16_pays_on_no_device_but_cuda_and_a_cpu_made_for_it(monkeypatch: 
 def test_a_gpu_that_is_there_is_chosen() -> None:
     assert choose_device("auto").type == "cuda"
     assert choose_device(f"cuda:{GPUS - 1}").index == GPUS - 1
+
+
+def test_each_of_several_processes_takes_a_gpu_of_its_own(machine: pytest.MonkeyPatch) -> None:
+    assert choose_device("auto", place=1) == torch.device("cpu")
+    machine.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto", place=1) == torch.device("cpu")
+    machine.setattr(torch.cuda, "is_available", lambda: True)
+    machine.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("auto", place=1) == choose_device("cuda", place=1) == torch.device("cuda:1")
+    with pytest.raises(DeviceError, match="cuda:2"):
+        choose_device("auto", place=2)
+    for name in ("cuda:0", "mps"):
+        with pytest.raises(OptionError, match="several processes"):
+            choose_device(name, place=0)
+
+
+def test_deterministic_lasts_as_long_as_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    with deterministic(False):
+        assert not torch.are_deterministic_algorithms_enabled()
+    with deterministic():
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.backends.cudnn.deterministic
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.deterministic

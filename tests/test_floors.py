@@ -13,10 +13,12 @@ PACKAGE = Path(medseg.__file__).parent
 FLOORS = [
     {"errors", "remarks"},
     {
+        "across",
         "axes",
         "labels",
         "choose",
         "shipped",
+        "amount",
         "atomic",
         "device",
         "interrupt",
@@ -28,9 +30,9 @@ FLOORS = [
     },
     {"volume", "cases", "picture", "manifest", "dataset", "prepared_case", "recipe", "run"},
     {"preprocess", "augment", "patches", "models", "engine", "baselines", "losses", "restore", "postprocess", "metrics"}
-    | {"overlay", "synthetic"},
+    | {"overlay", "presets", "synthetic"},
     {"package", "segment"},
-    {"train", "predict", "evaluate", "report", "check"},
+    {"train", "plan", "predict", "evaluate", "report", "check"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -128,3 +128,42 @@ def test_a_command_that_starts_up_ends_with_its_code_and_no_trace(how: int, code
     if child.returncode in (1, 2):  # it was faster
         pytest.skip("it had ended before the signal")
     assert (child.returncode, "Traceback" in said) == (code, False)
+
+
+@SIGNALS
+def test_a_signal_waits_for_what_must_not_be_torn(tmp_path: Path, how: int, code: int) -> None:
+    script = f"""
+        import os
+        from medseg.interrupt import Terminated, held, listen, pending, working
+        listen()
+        try:
+            with working():
+                with held():
+                    print(pending())
+                    os.kill(os.getpid(), {how})
+                    os.kill(os.getpid(), {how})
+                    print(pending())
+                print("never here")
+        except (KeyboardInterrupt, Terminated) as stop:
+            print(type(stop).__name__, pending())
+    """
+    said = python(tmp_path, script).stdout.splitlines()
+    assert said == ["0", f"{code}", f"{'KeyboardInterrupt' if code == 130 else 'Terminated'} 0"]
+
+
+def test_who_signals_again_after_a_while_does_not_wait(tmp_path: Path) -> None:
+    script = """
+        import os, signal
+        from medseg import interrupt
+        interrupt.GRACE_SECONDS = 0.0
+        interrupt.listen()
+        try:
+            with interrupt.working(), interrupt.held():
+                os.kill(os.getpid(), signal.SIGINT)
+                print("waited")
+                os.kill(os.getpid(), signal.SIGINT)
+                print("never here")
+        except KeyboardInterrupt:
+            print("raised")
+    """
+    assert python(tmp_path, script).stdout.split() == ["waited", "raised"]

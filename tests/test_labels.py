@@ -182,3 +182,40 @@ def test_the_background_may_be_called_like_a_label():
 def test_two_chosen_labels_of_one_name_are_refused():
     with pytest.raises(RecipeError, match="'organ' and 'Organ' are one name"):
         ORGANS.select({"organ": [NAMES[1]], "Organ": [NAMES[2]]})
+
+
+# Labels that a case lacks, and voxels that are not labelled
+
+
+def test_a_case_that_has_only_some_labels_does_not_know_the_ids_of_the_others():
+    case = ORGANS.only(["Liver", "spleen"])
+    assert [label.name for label in case] == ["spleen", "liver"]
+    assert case.known_ids == {0, 1, 6}
+    with pytest.raises(UnknownNameError, match="Did you mean 'liver'"):
+        ORGANS.only(["livre"])
+
+
+def test_a_merged_label_is_in_a_case_that_has_all_of_its_parts():
+    kidneys = ORGANS.select({"kidneys": ["left_kidney", "right_kidney"], "spleen": ["spleen"]})
+    half, whole = ORGANS.only(["left_kidney", "spleen"]), ORGANS.only(["left_kidney", "right_kidney"])
+    assert [label.name for label in kidneys.present_in(half)] == ["spleen"]
+    assert [label.name for label in kidneys.present_in(whole)] == ["kidneys"]
+    assert kidneys.present_in(ORGANS) == kidneys
+
+
+def test_the_ids_of_voxels_that_are_not_labelled_are_known_and_no_labels():
+    sparse = ORGANS.ignoring([9, 255])
+    assert sparse.labels == ORGANS.labels
+    assert sparse.ignored_ids == {9, 255}
+    assert sparse.known_ids == ORGANS.known_ids | {9, 255}
+    assert not sparse.encode_table()[:, 255].any()
+    assert (sparse.beyond, ORGANS.beyond) == (9, 0)
+    for kept in (sparse.select({"spleen": ["spleen"]}), sparse.only(["spleen"]), sparse.with_ids([12])):
+        assert kept.ignored_ids == {9, 255}
+    assert LabelSet.from_json(json.loads(json.dumps(sparse.as_json()))) == sparse
+
+
+def test_a_label_set_written_before_ids_could_be_ignored_ignores_none():
+    written = ORGANS.as_json()
+    del written["ignored_ids"]
+    assert LabelSet.from_json(written) == ORGANS

@@ -176,6 +176,16 @@ def test_broken_json_is_an_error_that_names_the_file(tmp_path: Path, content: by
         ({"training": [{"image": "a.nii.gz", "fold": "first"}]}, "training.0.fold"),
         ({"training": [{"image": "a.nii.gz", "case_id": "../a"}]}, "training.0.case_id"),
         ({"training": [{"image": "a.nii.gz", "case_id": ""}]}, "training.0.case_id"),
+        ({"training": [{"image": "a.nii.gz", "labels_present": "spleen"}]}, "training.0.labels_present"),
+        ({"training": [{"image": "a.nii.gz", "labels_present": []}]}, "training.0.labels_present: it names no label"),
+        ({"training": [{"image": "a.nii.gz", "labels_present": ["spleem"]}]}, "case a has the label 'spleem' present"),
+        ({"training": [{"image": "a.nii.gz", "labels_present": ["spleem"]}]}, "did you mean 'spleen'?"),
+        ({"training": [{"image": "a.nii.gz", "labels_present": ["background"]}]}, "which is none; there is spleen"),
+        ({"ignore": [7, 1]}, "ignore: 1 is 'spleen'"),
+        ({"ignore": [0]}, "ignore: 0 is 'background'"),
+        ({"ignore": [-1]}, "ignore: -1 is no id"),
+        ({"ignore": [65536]}, "ignore: 65536 is no id"),
+        ({"ignore": 255}, "ignore: input should be a valid tuple"),
     ],
 )
 def test_an_entry_of_the_wrong_kind_is_named(tmp_path: Path, change: dict[str, Any], place: str) -> None:
@@ -279,6 +289,65 @@ def test_a_fold_that_leaves_nothing_to_train_on_is_an_error(tmp_path: Path) -> N
 def test_a_dataset_without_labelled_cases_cannot_be_split(tmp_path: Path) -> None:
     with pytest.raises(NoCasesError, match="no labelled case"):
         Dataset(manifest_of(), tmp_path).split(None)
+
+
+# Datasets labelled in part
+
+ORGANS = {"labels": {"0": "background", "1": "Spleen", "2": "kidney left", "3": "kidney right", "4": "liver"}}
+
+
+def partial(tmp_path: Path, *present: list[str] | None, **facts: Any) -> Dataset:
+    """Return a dataset of cases 00, 01, … in folds 0, 1, …, each with its labels."""
+    cases = [
+        case | {"fold": fold} | ({} if names is None else {"labels_present": names})
+        for fold, (case, names) in enumerate(zip(cases_of(len(present)), present, strict=True))
+    ]
+    manifest = manifest_of().model_dump(by_alias=True) | ORGANS | {"training": cases} | facts
+    return Dataset(Manifest.model_validate(manifest), tmp_path)
+
+
+def names_of(side: list[Case]) -> list[str]:
+    return [case.case_id for case in side]
+
+
+def test_a_case_has_all_labels_unless_it_names_those_it_has(tmp_path: Path) -> None:
+    dataset = partial(tmp_path, None, [" LIVER", "spleen"], ignore=[9])
+    manifest = dataset.manifest
+    everything, some = (manifest.labels_of(case) for case in dataset.cases)
+    assert everything == manifest.label_set
+    assert [label.name for label in some] == ["spleen", "liver"]
+    assert some.known_ids == {0, 1, 4, 9}
+    assert manifest.partial == {"01": some}
+    assert dataset.partial(manifest.label_set)
+    assert not dataset.partial(manifest.label_set.select({"liver": ["liver"]}))
+
+
+def test_a_merged_label_is_in_the_cases_that_have_all_of_its_parts(tmp_path: Path) -> None:
+    dataset = partial(tmp_path, ["kidney left", "kidney right"], ["kidney left", "liver"])
+    labels = dataset.manifest.label_set.select({"kidneys": ["kidney left", "kidney right"], "liver": ["liver"]})
+    present = [[label.name for label in dataset.present(case, labels)] for case in dataset.cases]
+    assert present == [["kidneys"], ["liver"]]
+
+
+def test_cases_that_have_none_of_the_labels_are_left_out_of_both_sides(tmp_path: Path) -> None:
+    dataset = partial(tmp_path, ["spleen"], ["liver"], None, ["spleen"])
+    liver = dataset.manifest.label_set.select({"liver": ["liver"]})
+    assert [names_of(side) for side in dataset.split(None, liver)] == [["01", "02"], ["01", "02"]]
+    assert [names_of(side) for side in dataset.split(1, liver)] == [["02"], ["01"]]
+    assert [names_of(side) for side in dataset.split(1)] == [["00", "02", "03"], ["01"]]
+    with pytest.raises(NoCasesError, match="has a label to score"):
+        dataset.split(0, liver)
+
+
+def test_a_label_that_no_case_to_train_on_has_is_named(tmp_path: Path) -> None:
+    dataset = partial(tmp_path, ["spleen", "kidney left"], ["liver", "kidney right"])
+    labels = dataset.manifest.label_set
+    assert len(dataset.split(None, labels)[0]) == 2
+    kidneys = labels.select({"spleen": ["spleen"], "kidneys": ["kidney left", "kidney right"]})
+    for fold, chosen, name in ((1, labels, "kidney_right"), (None, kidneys, "kidneys")):
+        with pytest.raises(ManifestError, match=f"has the label '{name}'") as caught:
+            dataset.split(fold, chosen)
+        assert caught.value.code == "E_MANIFEST"
 
 
 # The shipped manifests

@@ -83,7 +83,7 @@ def test_a_patch_with_a_one_makes_a_2d_model(patch: tuple[int, int, int], flat: 
         ("[training]\nepohcs = 5", "no key 'training.epohcs'", "did you mean 'epochs'"),
         ("[trainign]\nepochs = 5", "no key 'trainign'", "did you mean 'training'"),
         ("manifset = 'msd_spleen'", "no key 'manifset'", "did you mean 'manifest'"),
-        ("[prediction]\nzzzzzz = 1", "no key 'prediction.zzzzzz'", "the keys there are flips, overlap"),
+        ("[prediction]\nzzzzzz = 1", "no key 'prediction.zzzzzz'", "the keys there are edges, flips, overlap"),
     ],
     ids=["key", "section", "top", "nothing near"],
 )

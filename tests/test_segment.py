@@ -1,5 +1,9 @@
 """Facts about the whole way of a scan: what a network finds comes out where it is, on the scan's own grid."""
 
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -210,3 +214,31 @@ def test_a_network_in_bfloat16_gives_float32_logits() -> None:
     exact = segmenter(network, full).logits(prepared)
     assert not np.array_equal(half, exact)
     np.testing.assert_allclose(half, exact, atol=0.05)
+
+
+class OnDevice(TorchEngine):
+    """An engine that keeps its arrays as tensors, as on a GPU, and has room for so many slabs."""
+
+    def __init__(self, network: nn.Module, *, slabs: int) -> None:
+        super().__init__(network, CPU, precision="fp32")
+        self.on_host, self.slabs, self.batch_voxels = False, slabs, 3 * 10 * 8 * 9
+
+    def zeros(self, shape: Sequence[int]) -> Any:
+        self.slabs -= 1
+        return super().zeros(shape) if self.slabs >= 0 else np.zeros(shape, np.float32)
+
+
+@pytest.mark.parametrize("slabs", [100, 2, 0], ids=["room for all", "room for some", "room for none"])
+@pytest.mark.parametrize("orientation", ["RAS", "PSL"])
+@pytest.mark.parametrize("flips", [[], ["J", "K"]], ids=["plain", "flips"])
+def test_a_device_that_keeps_everything_or_what_it_can_finds_the_same(
+    orientation: str, flips: list[str], slabs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("medseg.patches.slab_sums"), "LEAST_PLANES", 1)
+    geometry = grid(orientation, TILTS["tilted"])
+    mask = organ(geometry, TILTS["tilted"])
+    recipe = recipe_of(preprocess={"window_hu": [0, 100], "spacing_mm": [1.9, 1.2, 2.1]}, prediction={"flips": flips})
+    expected = segmenter(Threshold(), recipe).segment(scan_of(geometry, mask))
+    found = Segmenter(OnDevice(Threshold(), slabs=slabs), recipe, SPLEEN).segment(scan_of(geometry, mask))
+    assert np.count_nonzero(found.array != expected.array) <= 3  # a voxel whose channels are equal up to rounding
+    assert found.ids() == {0, 3}

@@ -27,9 +27,10 @@ class Augmenter:
     Args:
         settings: the section.
         patch: the patch's shape in voxels; along a side of 1 nothing moves.
+        beyond: the label id of what a spatial transform brings in from beyond the patch, `LabelSet.beyond`.
     """
 
-    def __init__(self, settings: Augment, patch: tuple[int, int, int]) -> None:
+    def __init__(self, settings: Augment, patch: tuple[int, int, int], *, beyond: int = 0) -> None:
         # A slice's normal comes first for TorchIO, whose motion artefacts run along the last axis.
         self._normal = patch.index(1) if 1 in patch else 0
         first, *others = (patch[self._normal], *patch[: self._normal], *patch[self._normal + 1 :])
@@ -39,6 +40,7 @@ class Augmenter:
             for probability, build in ((getattr(settings, name), build) for name, build in TRANSFORMS.items())
             if probability > 0
         ]
+        self._beyond = beyond
         self._flip = settings.flip
         self._cut_short = settings.cut_short
         self._flip_axes = [AXES.index(axis) for axis in settings.flip_axes if patch[AXES.index(axis)] > 1]
@@ -60,15 +62,27 @@ class Augmenter:
         ids = np.moveaxis(label_map, self._normal, 0)[None].astype(np.int32)
         subject = tio.Subject(
             image=tio.ScalarImage(tensor=torch.from_numpy(turned), affine=np.eye(4)),
-            label_map=tio.LabelMap(tensor=torch.from_numpy(ids), affine=np.eye(4)),
+            label_map=tio.LabelMap(tensor=torch.from_numpy(self._least(ids)), affine=np.eye(4)),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**31)))
             for transform in drawn:
                 subject = transform(subject)
         varied = np.moveaxis(subject["image"].data.numpy(), 1, self._normal + 1)
-        ids = np.moveaxis(subject["label_map"].data.numpy()[0], 0, self._normal)
+        ids = np.moveaxis(self._restored(subject["label_map"].data.numpy()[0]), 0, self._normal)
         return np.ascontiguousarray(varied, np.float32), np.ascontiguousarray(ids, label_map.dtype)
+
+    def _least(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return ids among which that of beyond is 0 and there is one: TorchIO fills with 0, or the least there is."""
+        if self._beyond == 0:
+            return ids
+        least = np.where(ids == self._beyond, 0, ids + 1).astype(np.int32)
+        least[0, 0, 0, 0] = 0
+        return least
+
+    def _restored(self, ids: NDArray[Any]) -> NDArray[Any]:
+        """Return the ids as they were before `_least`."""
+        return ids if self._beyond == 0 else np.where(ids == 0, self._beyond, ids - 1)
 
 
 def _affine(settings: Augment, sides: Sides) -> Any:

@@ -86,7 +86,7 @@ def _read_scan(look: Look, source: Source, expected: Expected) -> Volume | None:
 
 def _read_labels(look: Look, dataset: Dataset, case: Case, geometry: Geometry | None) -> None:
     """Read a case's label map onto its image's grid; by itself, where the image cannot be read."""
-    labels = dataset.manifest.label_set
+    labels = dataset.manifest.labels_of(case)
     if geometry is None:
         label_map = look.attempt(lambda: read_label_map(dataset.label(case)))
     else:
@@ -94,8 +94,8 @@ def _read_labels(look: Look, dataset: Dataset, case: Case, geometry: Geometry | 
     if label_map is None:
         return
     look.ids = frozenset(label_map.ids())
-    if look.ids == {0}:
-        look.note(Remark("W_NO_LABEL", f"{dataset.label(case)} is all background. Check that it was drawn and saved."))
+    if not look.ids - labels.ignored_ids - {0}:
+        look.note(Remark("W_NO_LABEL", f"{dataset.label(case)} shows no label. Check that it was drawn and saved."))
 
 
 def digest_of(volume: Volume) -> str:

@@ -86,8 +86,7 @@ def _check_dataset(path: Path, manifest: str | None, expected: Expected, notify:
     """Look over a dataset; where its manifest makes no sense, its cases are not read."""
     try:
         dataset = open_dataset(path, manifest=manifest)
-        dataset.manifest.label_set.select(expected.labels)
-        dataset.split(None)
+        dataset.split(None, dataset.manifest.label_set.select(expected.labels))
     except MedsegError as error:
         return Checked((), tuple(_told([Finding.of(None, error)], notify)))
     wanted = expected.of_dataset(dataset.manifest)

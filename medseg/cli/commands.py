@@ -15,7 +15,7 @@ from medseg.cli.show import number, print_json, print_summary, print_table, put,
 from medseg.errors import OptionError
 
 if TYPE_CHECKING:
-    from medseg.labels import LabelSet
+    from medseg.manifest import Manifest
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1… or mps. Auto takes a GPU where there is one.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; failed cases are still named.")]
@@ -23,7 +23,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON i
 Labels = Annotated[
     str | None,
     typer.Option(
-        help="A dataset.json or shipped manifest that names the labels. Left out: those of the run that predicted.",
+        help="A dataset.json or shipped manifest that names the labels, and those that cases lack. Left out: the "
+        "labels of the run that predicted.",
         show_default=False,
     ),
 ]
@@ -80,7 +81,18 @@ def train_command(
         list[str] | None,
         typer.Option("--set", help="section.key=value, such as training.epochs=50; repeatable.", show_default=False),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on from the run's last checkpoint, or the one before if that is damaged."),
+    ] = False,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="End with the same weights, bit for bit, however often it was broken off and resumed, on one machine "
+            "with the same number of threads. Slower on a GPU.",
+        ),
+    ] = False,
     device: Device = "auto",
     seed: Seed = 0,
     workers: Annotated[
@@ -94,7 +106,12 @@ def train_command(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
-    """Train a network, and leave a run: recipe, journal, checkpoint, model package, scores."""
+    """Train a network, and leave a run: recipe, journal, checkpoint, model package, scores.
+
+    Ctrl-C and SIGTERM end it after the step it is at; --resume goes on from there. On several devices: torchrun
+    --nproc-per-node N -m medseg train …, where training.batch is that of all processes together.
+    """
+    from medseg.across import local_rank, processes, rank
     from medseg.dataset import open_dataset
     from medseg.recipe import load_recipe
 
@@ -108,22 +125,86 @@ def train_command(
     from medseg.device import choose_device
     from medseg.train import train
 
-    with reporting(quiet) as notify:
+    place = local_rank() if processes() > 1 else None
+    with reporting(quiet or rank() > 0) as notify:
         result = train(
             chosen,
             dataset,
             out,
             fold=fold,
-            device=choose_device(device),
+            device=choose_device(device, place=place),
             seed=seed,
             resume=resume,
+            deterministic=deterministic,
             workers=workers,
             cache=cache,
             notify=notify,
         )
-    print_summary(result.summary, as_json=as_json, title=f"Scores on {result.summary['scored_on']}")
-    say(f"The run is {out}; `medseg predict {out} SCANS --out DIR` uses its model.")
+    if rank() == 0:
+        print_summary(result.summary, as_json=as_json, title=f"Scores on {result.summary['scored_on']}")
+        say(f"The run is {out}; `medseg predict {out} SCANS --out DIR` uses its model.")
     return FAILED if result.failed else DONE
+
+
+@app.command("plan")
+@command
+def plan_command(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATASET", help="A Decathlon folder (dataset.json) or a manifest .json.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The recipe, a .toml file that is not there yet.", show_default=False)],
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="What training may take of the device's, such as 8GB. Left out: 80 % of a GPU's, on a CPU half of "
+            "the machine's.",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="What training may take on this machine.", min=0.1)] = 30.0,
+    manifest: Annotated[
+        str | None,
+        typer.Option(help="The shipped manifest of a folder without a dataset.json.", show_default=False),
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> int:
+    """Look at a dataset, and write a recipe for it that says why each value is what it is, to be read and edited."""
+    from medseg.amount import memory_bytes
+    from medseg.atomic import write_text
+    from medseg.dataset import open_dataset
+
+    limit = memory_bytes(memory, option="--memory") if memory else None
+    if out.suffix != ".toml":
+        raise OptionError(f"--out {out}", found="recipes end in .toml", remedy=f"write --out {out}.toml")
+    if out.exists():
+        raise OptionError(f"--out {out}", found="it is there already", remedy="choose another name, or remove it")
+    dataset = open_dataset(data, manifest=manifest)
+
+    from medseg.device import choose_device
+    from medseg.plan import plan
+
+    with reporting(quiet) as notify:
+        planned = plan(
+            dataset,
+            minutes=minutes,
+            memory_bytes=limit,
+            manifest=manifest,
+            device=choose_device(device),
+            notify=notify,
+        )
+    write_text(out, planned.to_toml())
+    if as_json:
+        print_json(planned.as_json())
+    else:
+        rows = [[choice.key, str(choice.value), choice.reason] for choice in planned.choices if choice.reason]
+        print_table(f"The plan for {planned.facts.name}", ["key", "value", "reason"], rows)
+    say(f"Wrote {out}; `medseg train {out} --data {data} --out RUN` trains with it.")
+    return FAILED if planned.facts.left_out else DONE
 
 
 @app.command("predict")
@@ -192,10 +273,27 @@ def predict_command(
         str,
         typer.Option(help="auto, openvino or torch. Auto takes OpenVINO on a CPU, where it is several times faster."),
     ] = "auto",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="fast, balanced or accurate. Fast: patches overlap less, nothing is mirrored, and a coarse model, "
+            "where the package has one, finds first where to look. Balanced: as the recipe says. Accurate: also "
+            "mirrored as in training, and in full precision. The README has what each took and found."
+        ),
+    ] = "balanced",
+    max_ram: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory to keep to, such as 4GB. Where what the network says of a scan does not fit, it is kept in a "
+            "file in --out meanwhile; the result is the same.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> int:
     """Segment scans: each label map has its scan's own shape and affine. A bad scan is reported; the others go on."""
+    from medseg.amount import memory_bytes
     from medseg.cases import find_cases
     from medseg.package import load_package
     from medseg.predict import Settings, chosen_formats, kept_key, new_key, predict
@@ -206,7 +304,8 @@ def predict_command(
     formats, part = chosen_formats(form), Shard.parse(shard)
     package = load_package(model)
     key = kept_key(key_file, out=out) if key_file else new_key() if deidentify else None
-    settings = Settings(formats, key=key, allow_gaps=allow_gaps, overlay=overlay)
+    limit = memory_bytes(max_ram, option="--max-ram") if max_ram else None
+    settings = Settings(formats, key=key, allow_gaps=allow_gaps, overlay=overlay, preset=preset, max_ram=limit)
     with reporting(quiet) as notify:
         cases = find_cases(inputs, out=out, deidentify=deidentify, notify=notify).shard(part)
         results = predict(
@@ -246,8 +345,10 @@ def evaluate_command(
     """Score label maps against references: Dice, IoU, precision and recall per volume and label."""
     from medseg.evaluate import evaluate
 
+    manifest = _manifest(labels)
+    named, partial = (manifest.label_set, manifest.partial) if manifest else (None, None)
     with reporting(quiet) as notify:
-        result = evaluate(predictions, references, out, labels=_labels(labels), notify=notify)
+        result = evaluate(predictions, references, out, labels=named, partial=partial, notify=notify)
     print_summary(result.summary, as_json=as_json, title=f"Scores of {len({r.case_id for r in result.rows})} case(s)")
     if result.unpredicted:
         say(f"{len(result.unpredicted)} reference(s) have no prediction and are not scored: {result.unpredicted[:3]}…")
@@ -277,7 +378,8 @@ def overlay_command(
     source, mapped = find_source(image), find_label_map(label_map)
     referred = find_label_map(reference) if reference else None
     volume = read_volume(source, channels=None)
-    known = _labels(labels) or run_labels(label_map)
+    manifest = _manifest(labels)
+    known = manifest.label_set if manifest else run_labels(label_map)
     named = known or (shared_labels(mapped, referred) if referred else names_in(mapped))
     maps = [
         read_reference(each, geometry=volume.geometry, labels=known if each.kind == "file" else named)
@@ -366,15 +468,15 @@ def data_check_command(
     return DONE if checked.passed else FAILED
 
 
-def _labels(named: str | None) -> "LabelSet | None":
-    """Return the labels of a manifest file or a shipped manifest."""
+def _manifest(named: str | None) -> "Manifest | None":
+    """Return a manifest file or a shipped manifest."""
     if named is None:
         return None
     from medseg.manifest import read_manifest
     from medseg.shipped import manifest_path
 
     path = Path(named)
-    return read_manifest(path if path.suffix == ".json" else manifest_path(named)).label_set
+    return read_manifest(path if path.suffix == ".json" else manifest_path(named))
 
 
 def _window(text: str | None) -> tuple[float, float] | None:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from medseg.across import rank
 from medseg.cli.show import say
 from medseg.errors import MedsegError, UnexpectedError, UsageError
 from medseg.interrupt import INTERRUPTED, SAID, TERMINATED, Terminated, listen, working
@@ -51,8 +52,9 @@ def run() -> NoReturn:
 
 
 def _stopped(code: int) -> int:
-    """Say that a signal ended the command, and return its exit code."""
-    say(SAID[code])
+    """Say, in one of the processes, that a signal ended the command, and return its exit code."""
+    if rank() == 0:
+        say(SAID[code])
     return code
 
 

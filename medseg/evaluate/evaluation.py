@@ -1,7 +1,7 @@
 """Evaluate: predictions and references in, metrics.csv and summary.json out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,13 @@ class Evaluation:
 
 
 def evaluate(
-    predictions: Path, references: Path, folder: Path, *, labels: LabelSet | None = None, notify: Notify = ignore
+    predictions: Path,
+    references: Path,
+    folder: Path,
+    *,
+    labels: LabelSet | None = None,
+    partial: Mapping[str, LabelSet] | None = None,
+    notify: Notify = ignore,
 ) -> Evaluation:
     """Score predictions, and write metrics.csv and summary.json.
 
@@ -45,6 +51,7 @@ def evaluate(
         folder: where the results go.
         labels: what to score; None takes the labels that the predictions' run.json names, or else those that the files
             of the case name, by which they are matched, and every other id that occurs.
+        partial: case id → the labels that its reference has, where it lacks some; it is scored on these alone.
         notify: hears of each case.
 
     Raises:
@@ -61,7 +68,7 @@ def evaluate(
     for done, (case_id, prediction, reference) in enumerate(pairs, start=1):
         message = ""
         try:
-            rows += _score(case_id, prediction, reference, labels)
+            rows += _score(case_id, prediction, reference, labels, (partial or {}).get(case_id))
         except MedsegError as error:
             failed[case_id] = error
             message = f"{case_id}: {error.code} {error}"
@@ -130,11 +137,16 @@ def _by_case(path: Path) -> dict[str, Source]:
     return {source.case_id: source for source in sources}
 
 
-def _score(case_id: str, prediction: Source, reference: Source, labels: LabelSet | None) -> Sequence[CaseScore]:
+def _score(
+    case_id: str, prediction: Source, reference: Source, labels: LabelSet | None, present: LabelSet | None
+) -> Sequence[CaseScore]:
     named = labels or shared_labels(prediction, reference)
     images = prediction.kind == reference.kind == "file"
     predicted, referred = read_pair(prediction, reference, labels if images else named)
     if labels is None:
         named = (named or LabelSet.from_ids(())).with_ids(predicted.ids() | referred.ids())
     assert named is not None
+    if present is not None:
+        referred.check_ids(present)
+        named = named.present_in(present)
     return score_label_map(predicted, referred, named, case_id=case_id)

@@ -1,5 +1,6 @@
-"""Losses, by name: each takes logits and one-hot or region targets, both (B, L, *patch), to one number."""
+"""Losses, by name: each takes logits, (B, L, *patch), and what is known of their target, to one number."""
 
 from medseg.losses.losses import LOSSES, build_loss
+from medseg.losses.target import Target
 
-__all__ = ["LOSSES", "build_loss"]
+__all__ = ["LOSSES", "Target", "build_loss"]

@@ -35,7 +35,7 @@ class CaseScore:
         assd_mm: not measured yet; empty.
         nsd: not measured yet; empty.
         reference_ml: volume of the reference in millilitres, None for a picture.
-        prediction_ml: volume of the prediction in millilitres, None for a picture.
+        prediction_ml: volume of the prediction in millilitres, where the reference is labelled; None for a picture.
     """
 
     case_id: str
@@ -58,13 +58,15 @@ def score_label_map(prediction: LabelMap, reference: LabelMap, labels: LabelSet,
     Args:
         prediction: label ids.
         reference: label ids on the same grid, in any order of its axes.
-        labels: the labels to score; a region counts wherever one of its parts is.
+        labels: the labels to score, which the reference has; a region counts wherever one of its parts is. Voxels that
+            the reference leaves unlabelled (`ignored_ids`) count nowhere, in no volume either.
         case_id: goes into the rows.
 
     Raises:
         GridMismatchError: the two lie on different grids.
     """
     ids, joint = joint_histogram(reference.array, prediction.aligned_to(reference.geometry).array)
+    joint[np.isin(ids, sorted(labels.ignored_ids))] = 0
     ml = reference.geometry.voxel_ml
     rows = []
     for label in labels:

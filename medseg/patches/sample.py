@@ -19,7 +19,8 @@ def draw_patch(
         patch: the box's shape.
         rng: decides where it lies.
         foreground: the probability that the box is centred on a voxel of a label, each label that the case has being
-            equally likely. Otherwise it lies anywhere.
+            equally likely. Otherwise it lies anywhere; in a case that is labelled in places only, on one of these,
+            because a box without labelled voxels teaches nothing.
 
     Returns:
         The image, shape (C, *patch), and the label map, shape (*patch). A box stays inside the case where it can; where
@@ -27,9 +28,11 @@ def draw_patch(
         abdomen does not end in air.
     """
     shape = case.label_map.shape
-    present = [points for points in case.points_voxel if len(points)]
-    if present and rng.random() < foreground:
-        points = present[int(rng.integers(len(present)))]
+    drawn = [points for points in case.points_voxel if len(points)]
+    points = case.labelled_voxel
+    if drawn and rng.random() < foreground:
+        points = drawn[int(rng.integers(len(drawn)))]
+    if points is not None and len(points):
         centre = points[int(rng.integers(len(points)))]
         start = [int(at) - side // 2 for at, side in zip(centre, patch, strict=True)]
     else:

@@ -8,6 +8,7 @@ from medseg.cases import Case
 from medseg.errors import MedsegError, UnexpectedError
 from medseg.predict.case_result import CaseResult
 from medseg.predict.formats import Format
+from medseg.segment import Prepared
 from medseg.stopwatch import Stopwatch
 from medseg.volume import Geometry, LabelMap, Volume
 
@@ -32,7 +33,7 @@ class Work:
     formats: list[Format] = field(default_factory=list)
     scan: Volume | None = None
     native: Geometry | None = None
-    prepared: Volume | None = None
+    prepared: Prepared | None = None
     label_map: LabelMap | None = None
     watch: Stopwatch = field(default_factory=Stopwatch)
 

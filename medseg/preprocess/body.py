@@ -30,7 +30,7 @@ def body_box(array: NDArray[Any], geometry: Geometry) -> tuple[list[int], list[i
     counts = np.bincount(parts.ravel())[1:]
     if not counts.size:
         return [0, 0, 0], list(shape)
-    (box,) = ndimage.find_objects(parts == counts.argmax() + 1)
+    box = ndimage.find_objects(parts)[counts.argmax()]
     start, stop = [], []
     for side, by, size_mm, voxels in zip(box, step, spacing_mm, shape, strict=True):
         margin = by + round(MARGIN_MM / size_mm)

@@ -35,12 +35,14 @@ def prepare(volume: Volume, settings: Preprocess) -> Volume:
 
 def prepared_geometry(volume: Volume, settings: Preprocess) -> Geometry:
     """Return the grid a scan is prepared on: cropped, at right angles, reoriented, respaced."""
-    geometry = volume.geometry
+    geometry, array = volume.geometry, volume.array
     if settings.crop == "body" and settings.window_hu is not None:
-        geometry = geometry.crop(*body_box(volume.array, geometry))
-    elif settings.crop != "none":
+        start, stop = body_box(array, geometry)
+        array = array[(slice(None), *map(slice, start, stop))]
+        geometry = geometry.crop(start, stop)
+    if settings.crop != "none":
         low = 0.0 if settings.window_hu is None else settings.window_hu[0]
-        geometry = geometry.crop(*foreground_box(volume.array, low))
+        geometry = geometry.crop(*foreground_box(array, low))
     geometry = geometry.upright().reorient(settings.orientation)
     return geometry if settings.spacing_mm is None else geometry.with_spacing(settings.spacing_mm)
 

@@ -130,8 +130,8 @@ class Restorer:
         if self._kept is None:
             return first, values
         start, kept = self._kept
-        if isinstance(values, np.ndarray):
-            return start, np.concatenate([kept, values], axis=axis + 1)
+        if isinstance(values, np.ndarray) or isinstance(kept, np.ndarray):  # a device that has no room for some slabs
+            return start, np.concatenate([_on_host(kept), _on_host(values)], axis=axis + 1)
         import torch
 
         return start, torch.cat([kept, values], dim=axis + 1)
@@ -157,13 +157,17 @@ class Restorer:
 
     def _gather(self, values: Array, axis: int, first: int) -> None:
         """Keep everything: at an angle a voxel may read any slab."""
-        values = values if isinstance(values, np.ndarray) else values.cpu().numpy()
+        values = _on_host(values)
         if values.shape[1:] == self._source.shape:
             self._kept = 0, values
             return
         if self._kept is None:
             self._kept = 0, np.zeros((len(values), *self._source.shape), values.dtype)
         _planes(self._kept[1], axis, first, first + values.shape[axis + 1])[...] = values
+
+
+def _on_host(values: Array) -> NDArray[Any]:
+    return values if isinstance(values, np.ndarray) else np.asarray(values.cpu().numpy())
 
 
 def _planes(values: Array, axis: int, start: int, stop: int | None, *, copy: bool = False) -> Array:

@@ -1,22 +1,27 @@
 """Trainer: the steps of a training, and the state that goes on from one to the next."""
 
-import itertools
 import math
-import time
-from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from medseg.across import mean_over_processes, processes, rank
 from medseg.engine.torch import uses_bf16
 from medseg.errors import TrainingError
 from medseg.labels import LabelSet
 from medseg.losses import build_loss
-from medseg.progress import Notify, Progress
+from medseg.progress import Notify
 from medseg.recipe import Recipe
-from medseg.train.checkpoint import State
+from medseg.train.average import Average
+from medseg.train.batch_norm import share_batch_norm
+from medseg.train.checkpoint import State, load_checkpoint, save_checkpoint
 from medseg.train.schedule import learning_rate
 from medseg.train.target import encode, target_table
+
+# Gradients overflow now and then in bfloat16; so often in a row, training has come apart.
+LEFT_OUT_AT_MOST = 5
 
 
 class Trainer:
@@ -29,19 +34,25 @@ class Trainer:
         device: where the network is.
         seed: of dropout and every patch.
         state: where training stands; counted up in place.
+
+    Attributes:
+        torn: whether a step was begun and not ended, so that weights and state may not fit each other.
     """
 
     def __init__(
         self, network: nn.Module, recipe: Recipe, labels: LabelSet, *, device: torch.device, seed: int, state: State
     ) -> None:
         settings = recipe.training
-        self.network = network
+        several = processes() > 1
+        self.network = share_batch_norm(network, device) if several else network
         self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self.state = state
+        self.torn = False
+        self._forward = DistributedDataParallel(self.network, static_graph=True) if several else self.network
+        self._average = Average(self.network, settings.average) if settings.average else None
         self._settings = settings
-        self._total = settings.epochs * settings.steps_per_epoch
         self._loss = build_loss(settings.loss, recipe.model.head)
         self._table = target_table(labels, recipe.model.head).to(device)
         self._device = device
@@ -49,70 +60,86 @@ class Trainer:
         self._seed = seed
 
     @property
-    def rate(self) -> float:
-        """The learning rate of the next step."""
-        settings = self._settings
-        return learning_rate(self.state.step, total=self._total, peak=settings.learning_rate, warm_up=settings.warm_up)
+    def averaged(self) -> nn.Module:
+        """The network that is validated and kept: with the averaged weights, where the recipe averages them."""
+        return self.network if self._average is None else self._average.network
 
     @property
     def total(self) -> int:
         """Steps of the whole training."""
-        return self._total
+        return self._settings.epochs * self._settings.steps_per_epoch
 
-    def epoch(self, samples: Iterator[tuple[Tensor, Tensor]], *, notify: Notify) -> float:
-        """Take the steps of one epoch and return their mean loss.
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        settings = self._settings
+        return learning_rate(step, total=self.total, peak=settings.learning_rate, warm_up=settings.warm_up)
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        average = None if self._average is None else self._average.network
+        save_checkpoint(folder, self.state, self.network, self.optimizer, average)
+
+    def load(self, folder: Path, *, notify: Notify) -> None:
+        """Go back to where the last checkpoint stands."""
+        average = None if self._average is None else self._average.network
+        self.state = load_checkpoint(
+            folder, self.network, self.optimizer, average, fingerprint=self.state.fingerprint, notify=notify
+        )
+
+    def step(self, image: Tensor, label_map: Tensor, labelled: Tensor | None = None) -> float:
+        """Take one step and return its loss, that of all processes together.
+
+        A step whose gradients are not finite leaves the weights as they are, and counts.
 
         Args:
-            samples: batches of images, (B, C, *patch), and label maps, (B, *patch), from the next step on.
-            notify: hears of each step.
+            image: this process's share of the batch, (B, C, *patch).
+            label_map: the same, (B, *patch).
+            labelled: where cases of the dataset lack labels, which of them these have, (B, labels).
 
         Raises:
-            TrainingError: the loss is not finite.
+            TrainingError: the loss is not finite, or the gradients of several steps in a row are not.
         """
-        self.network.train()
-        settings, losses = self._settings, []
-        started, first = time.perf_counter(), self.state.step
-        for image, label_map in itertools.islice(samples, settings.steps_per_epoch):
-            losses.append(self._step(image, label_map))
-            taken = self.state.step - first
-            left = (time.perf_counter() - started) / taken * (self._total - self.state.step)
-            note = f"loss {losses[-1]:.3f}{self._best_note()}, {clock(left)} left"
-            notify(Progress("train", self.state.step, self._total, note=note))
-        self.state.epoch += 1
-        return sum(losses) / len(losses)
+        self.torn = True
+        self._forward.train()
+        # Dropout, drawn alike after a resume, and differently in each process.
+        torch.manual_seed((self._seed * 2_000_003 + self.state.step) * processes() + rank())
+        loss = self._backward(image, label_map, labelled)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._settings.gradient_clip)
+        value, length = mean_over_processes(torch.stack([loss, norm])).tolist()  # waits for the device once
+        self._check(value, length)
+        if math.isfinite(length):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate(self.state.step)
+            self.optimizer.step()
+        self.state.step += 1
+        self.state.losses += value
+        if self._average is not None:
+            self._average.update(self.network, steps=self.state.step)
+        self.torn = False
+        return float(value)
 
-    def _step(self, image: Tensor, label_map: Tensor) -> float:
-        """Take one step and return its loss."""
-        torch.manual_seed(self._seed * 2_000_003 + self.state.step)  # dropout, drawn alike after a resume
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+    def _backward(self, image: Tensor, label_map: Tensor, labelled: Tensor | None) -> Tensor:
+        """Have the gradients computed, and return the loss."""
         image = image.to(self._device, non_blocking=True)
-        target = encode(label_map.to(self._device, non_blocking=True), self._table)
+        labelled = None if labelled is None else labelled.to(self._device, non_blocking=True)
+        target = encode(label_map.to(self._device, non_blocking=True), self._table, labelled)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            logits = self.network(image)
-        loss = self._loss(logits, target)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"training step {self.state.step}",
-                found=f"the loss is {value}",
-                remedy='lower training.learning_rate or set training.precision = "fp32", and train into another --out',
-            )
+            logits = self._forward(image)
+        loss: Tensor = self._loss(logits, target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), self._settings.gradient_clip)
-        self.optimizer.step()
-        self.state.step += 1
-        return value
+        return loss.detach()
 
-    def _best_note(self) -> str:
-        return "" if self.state.best_dice is None else f", best Dice {self.state.best_dice:.3f}"
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as people read it: 48 s, 12:05 min, 3:20 h."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)}:{int(seconds % 60):02d} min"
-    return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"
+    def _check(self, loss: float, norm: float) -> None:
+        """Raise TrainingError when training has come apart, before the weights are changed."""
+        self.state.left_out = 0 if math.isfinite(norm) else self.state.left_out + 1
+        if math.isfinite(loss) and self.state.left_out <= LEFT_OUT_AT_MOST:
+            return
+        raise TrainingError(
+            f"training step {self.state.step}",
+            found=f"the gradients of {self.state.left_out} steps in a row are not finite"
+            if math.isfinite(loss)
+            else f"the loss is {loss}",
+            remedy='lower training.learning_rate or set training.precision = "fp32", and train into another --out; the '
+            "checkpoint is still that of an earlier step",
+        )

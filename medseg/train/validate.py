@@ -1,16 +1,19 @@
 """Validator: whole volumes, segmented and scored on their own grids."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from medseg.across import processes, shared
 from medseg.dataset import Dataset
 from medseg.labels import LabelSet
 from medseg.manifest import Case
 from medseg.metrics import CaseScore, score_label_map, summarise
 from medseg.prepared_case import PreparedCase
-from medseg.segment import Segmenter
-from medseg.volume import read_reference
+from medseg.progress import Notify, Progress
+from medseg.segment import Prepared, Segmenter
+from medseg.volume import Volume, read_reference
 
 T = TypeVar("T")
 
@@ -33,29 +36,37 @@ class Validator:
         self._dataset = dataset
         self._labels = labels
 
-    def scores(self) -> Iterator[list[CaseScore]]:
-        """Yield the rows of one case after the other, predicted as the recipe says."""
-        for case, folder in self.cases:
-            yield self._score(case, folder, flips=True)
+    def scores(self, *, notify: Notify) -> list[CaseScore]:
+        """Return the rows of all cases in their order, predicted as the recipe says; processes share the cases.
+
+        Args:
+            notify: hears of each case of this process.
+        """
+        own = itertools.count(1)
+
+        def score(item: tuple[Case, Path]) -> list[CaseScore]:
+            rows = self._score(*item, flips=True)
+            notify(Progress("validate", next(own), -(-len(self.cases) // processes()), note=item[0].case_id))
+            return rows
+
+        return list(itertools.chain.from_iterable(shared(score, self.cases)))
 
     def dice(self, *, most: int) -> float:
-        """Return the mean Dice of up to `most` cases, evenly spaced, without test-time flips.
+        """Return the mean Dice of up to `most` cases, evenly spaced, without test-time flips; processes share them.
 
         Each case counts with the mean of its labels; where nothing is defined, the Dice is 0.
         """
-        some = evenly(self.cases, most)
-        rows = [row for case, folder in some for row in self._score(case, folder, flips=False)]
-        mean = summarise(rows)["overall"]["dice"]["mean"]
+        scores = shared(lambda item: self._score(*item, flips=False), evenly(self.cases, most))
+        mean = summarise(list(itertools.chain.from_iterable(scores)))["overall"]["dice"]["mean"]
         return 0.0 if mean is None else float(mean)
 
     def _score(self, case: Case, folder: Path, *, flips: bool) -> list[CaseScore]:
         prepared = PreparedCase.load(folder)
-        logits = self._segmenter.logits(prepared.image, flips=flips)
-        prediction = self._segmenter.restore(logits, source=prepared.geometry, target=prepared.native)
-        reference = read_reference(
-            self._dataset.label(case), geometry=prepared.native, labels=self._dataset.manifest.label_set
-        )
-        return score_label_map(prediction, reference, self._labels, case_id=case.case_id)
+        image = Prepared(Volume(prepared.image, prepared.geometry))
+        prediction = self._segmenter.predict(image, prepared.native, flips=flips)
+        drawn, scored = self._dataset.manifest.labels_of(case), self._dataset.present(case, self._labels)
+        reference = read_reference(self._dataset.label(case), geometry=prepared.native, labels=drawn)
+        return score_label_map(prediction, reference, scored, case_id=case.case_id)
 
 
 def evenly(items: Sequence[T], most: int) -> list[T]:

@@ -257,3 +257,32 @@ def test_a_patch_cut_short_goes_on_as_it_ends_and_image_and_label_agree(seed: in
         assert np.array_equal(kept, np.arange(kept[0], kept[-1] + 1))
     assert np.array_equal(np.sort(label_map, axis=0), label_map)
     assert np.array_equal(np.sort(label_map, axis=2), label_map)
+
+
+# Voxels that are not labelled
+
+
+@pytest.mark.parametrize("patch", [PATCH, SLICES[1]], ids=["3D", "2D"])
+@pytest.mark.parametrize("name", SPATIAL)
+def test_what_comes_in_from_beyond_a_patch_is_not_labelled_where_ids_say_that(
+    name: str, patch: tuple[int, int, int]
+) -> None:
+    image, label_map = noise(patch), np.full(patch, 3, np.uint16)
+    for seed in range(5):
+        plain = Augmenter(only(name), patch)(image, label_map, seed=seed)
+        sparse = Augmenter(only(name), patch, beyond=300)(image, label_map, seed=seed)
+        np.testing.assert_array_equal(sparse[0], plain[0])
+        assert set(np.unique(sparse[1])) == {3, 300}
+        if name == "affine":  # which says what comes in; a corner of the patch is given up
+            assert np.count_nonzero((sparse[1] == 300) != (plain[1] == 0)) <= 8
+
+
+@pytest.mark.parametrize("name", SPATIAL)
+def test_voxels_that_are_not_labelled_move_with_the_others(name: str) -> None:
+    image, label_map = cube(PATCH, id_=7)
+    label_map[:, :, 30:] = 300
+    plain = Augmenter(only(name), PATCH)(image, label_map, seed=3)[1]
+    sparse = Augmenter(only(name), PATCH, beyond=300)(image, label_map, seed=3)[1]
+    np.testing.assert_array_equal(sparse == 7, plain == 7)
+    assert not ((plain == 300) & (sparse != 300)).any()
+    assert sparse.dtype == label_map.dtype

@@ -148,6 +148,31 @@ def test_a_dataset_has_to_have_the_labels_of_its_recipe(
     assert findings(capsys, dataset, "--for", other) == (1, {None: {"E_UNKNOWN_NAME"}})
 
 
+def test_a_dataset_labelled_in_part_is_sound_as_long_as_its_label_maps_are_what_it_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape, affine = house_geometry().shape, house_geometry().affine
+    shown = np.zeros(shape, np.uint8)
+    shown[0], shown[1] = 1, 255
+    cases = []
+    for seed, name in enumerate(("a", "b")):
+        save_scan(tmp_path / f"{name}.nii.gz", seed=seed)
+        save_nifti(tmp_path / f"{name}_label.nii.gz", shown, affine)
+        cases.append({"image": f"{name}.nii.gz", "label": f"{name}_label.nii.gz"})
+    cases[0] = {**cases[0], "labels_present": ["spleen"]}
+    facts = {"name": "d", "modality": {0: "CT"}, "labels": {0: "background", 1: "spleen", 2: "liver"}, "ignore": [255]}
+
+    def checked(*cases: dict[str, Any]) -> tuple[int, dict[str | None, set[str]]]:
+        (tmp_path / "dataset.json").write_text(json.dumps({**facts, "training": cases}))
+        return findings(capsys, tmp_path)
+
+    assert checked(*cases) == (0, {})
+    assert checked({**cases[0], "labels_present": ["liver"]}, cases[1]) == (1, {"a": {"E_UNKNOWN_LABEL"}})
+    assert checked(cases[0]) == (1, {None: {"E_MANIFEST"}})
+    save_nifti(tmp_path / "a_label.nii.gz", shown // 255 * 255, affine)
+    assert checked(*cases) == (0, {"a": {"W_NO_LABEL"}})
+
+
 def test_a_case_whose_image_is_a_dicom_series_is_checked_as_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -231,3 +231,31 @@ def test_regions_keep_their_parts_in_an_image_of_its_own(tmp_path: Path) -> None
     rows = read_metrics(tmp_path / "out" / "metrics.csv")
     assert [(row.label, row.dice) for row in rows] == [("whole", 1.0), ("core", 1.0), ("enhancing", 1.0)]
     assert rows[0].reference_ml == pytest.approx(np.prod(SHAPE) * grid.voxel_ml, abs=1e-5)
+
+
+def test_a_case_is_scored_on_the_labels_and_voxels_that_its_reference_has(tmp_path: Path) -> None:
+    for case_id in ("all", "spleen"):
+        write_image(label_map((1, np.s_[0:2]), (2, np.s_[3:6])), tmp_path / "p" / f"{case_id}.nii.gz")
+    write_image(label_map((1, np.s_[0:3]), (2, np.s_[3:5]), (9, np.s_[5:6])), tmp_path / "r" / "all.nii.gz")
+    write_image(label_map((1, np.s_[0:2])), tmp_path / "r" / "spleen.nii.gz")
+    listing = {
+        "name": "x",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "spleen", "2": "liver"},
+        "ignore": [9],
+        "training": [{"image": "all.nii.gz"}, {"image": "spleen.nii.gz", "labels_present": ["spleen"]}],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(listing))
+    options = ("--labels", str(tmp_path / "dataset.json"))
+    assert evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out", *options) == 0
+    dice = {(row.case_id, row.label): row.dice for row in read_metrics(tmp_path / "out" / "metrics.csv")}
+    expected = {("all", "spleen"): 0.8, ("all", "liver"): 1, ("spleen", "spleen"): 1}
+    assert dice == pytest.approx(expected)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert {name: label["n"] for name, label in summary["labels"].items()} == {"spleen": 2, "liver": 1}
+    assert summary["overall"]["dice"]["mean"] == pytest.approx((0.9 + 1) / 2)
+
+    write_image(label_map((2, np.s_[0:2])), tmp_path / "r" / "spleen.nii.gz")
+    assert evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out", *options) == 1
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["failed"]["spleen"]["code"] == "E_UNKNOWN_LABEL"

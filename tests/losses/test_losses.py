@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medseg.errors import UnknownNameError
-from medseg.losses import LOSSES, build_loss
+from medseg.losses import LOSSES, Target, build_loss
 from medseg.losses.losses import SMOOTH
 from medseg.recipe import Head
 
@@ -82,13 +82,13 @@ FORMULAS: dict[str, Callable[[Array, Array, Head], float]] = {
 def test_every_loss_is_its_formula(name: str, head: Head) -> None:
     logits, target = example(head)
     expected = FORMULAS[name](logits.double().numpy(), target.double().numpy(), head)
-    assert build_loss(name, head)(logits, target).item() == pytest.approx(expected, rel=1e-4)
+    assert build_loss(name, head)(logits, Target(target)).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_dice_of_a_hand_made_patch() -> None:
     logits = torch.tensor([10.0, 10.0, -10.0, -10.0]).reshape(1, 1, 4, 1, 1)
     target = torch.tensor([1.0, 0.0, 1.0, 0.0]).reshape(1, 1, 4, 1, 1)
-    assert build_loss("dice", "sigmoid")(logits, target).item() == pytest.approx(0.5, abs=1e-3)
+    assert build_loss("dice", "sigmoid")(logits, Target(target)).item() == pytest.approx(0.5, abs=1e-3)
 
 
 def test_dice_sums_over_the_batch_so_that_an_empty_patch_is_no_miss() -> None:
@@ -96,7 +96,7 @@ def test_dice_sums_over_the_batch_so_that_an_empty_patch_is_no_miss() -> None:
     target[1] = 0
     logits[1] = -30
     logits[0] = torch.where(target[0] == 1, 30.0, -30.0)
-    assert build_loss("dice", "sigmoid")(logits, target).item() == pytest.approx(0, abs=1e-4)
+    assert build_loss("dice", "sigmoid")(logits, Target(target)).item() == pytest.approx(0, abs=1e-4)
 
 
 # The contract
@@ -106,7 +106,7 @@ def test_dice_sums_over_the_batch_so_that_an_empty_patch_is_no_miss() -> None:
 def test_every_loss_is_one_finite_number_with_a_gradient(name: str, head: Head) -> None:
     logits, target = example(head)
     logits.requires_grad_()
-    loss = build_loss(name, head)(logits, target)
+    loss = build_loss(name, head)(logits, Target(target))
     assert loss.shape == ()
     assert loss.isfinite()
     loss.backward()
@@ -120,11 +120,11 @@ def test_a_better_prediction_costs_less_and_a_perfect_one_nothing(name: str, hea
     logits, target = example(head)
     loss = build_loss(name, head)
     towards = torch.where(target == 1, 1.0, -1.0)
-    costs = [loss(logits + strength * towards, target).item() for strength in (-4, -2, 0, 2, 4)]
+    costs = [loss(logits + strength * towards, Target(target)).item() for strength in (-4, -2, 0, 2, 4)]
     assert costs == sorted(costs, reverse=True)
     assert len(set(costs)) == 5
-    assert loss(40 * towards, target).item() == pytest.approx(0, abs=1e-4)
-    assert loss(-40 * towards, target).item() > 0.5
+    assert loss(40 * towards, Target(target)).item() == pytest.approx(0, abs=1e-4)
+    assert loss(-40 * towards, Target(target)).item() > 0.5
 
 
 @each_loss
@@ -132,11 +132,11 @@ def test_a_step_down_the_gradient_costs_less(name: str, head: Head) -> None:
     logits, target = example(head)
     logits.requires_grad_()
     loss = build_loss(name, head)
-    before = loss(logits, target)
+    before = loss(logits, Target(target))
     before.backward()
     assert logits.grad is not None
     with torch.no_grad():
-        assert loss(logits - 0.1 * logits.grad / logits.grad.norm(), target) < before
+        assert loss(logits - 0.1 * logits.grad / logits.grad.norm(), Target(target)) < before
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.0, 100.0], ids=lambda strength: f"±{strength}")
@@ -149,7 +149,7 @@ def test_a_patch_without_any_label_is_safe(name: str, head: Head, strength: floa
         logits = torch.full(target.shape, sign * strength)
         logits[:, 0] *= -1
         logits.requires_grad_()
-        loss = build_loss(name, head)(logits, target)
+        loss = build_loss(name, head)(logits, Target(target))
         loss.backward()
         assert loss.isfinite()
         assert logits.grad is not None
@@ -161,9 +161,9 @@ def test_bfloat16_logits_are_taken_and_counted_in_float32(name: str, head: Head)
     logits, target = example(head)
     half = logits.bfloat16().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = build_loss(name, head)(half, target)
+        loss = build_loss(name, head)(half, Target(target))
     assert loss.dtype == torch.float32
-    assert loss.item() == build_loss(name, head)(half.float(), target).item()
+    assert loss.item() == build_loss(name, head)(half.float(), Target(target)).item()
     loss.backward()
     assert half.grad is not None
     assert half.grad.dtype == torch.bfloat16
@@ -172,15 +172,15 @@ def test_bfloat16_logits_are_taken_and_counted_in_float32(name: str, head: Head)
 @each_loss
 def test_slices_and_patches_one_voxel_thick_cost_the_same(name: str, head: Head) -> None:
     logits, target = example(head)
-    thick = build_loss(name, head)(logits[..., :1], target[..., :1])
-    assert build_loss(name, head)(logits[..., 0], target[..., 0]).item() == pytest.approx(thick.item())
+    thick = build_loss(name, head)(logits[..., :1], Target(target[..., :1]))
+    assert build_loss(name, head)(logits[..., 0], Target(target[..., 0])).item() == pytest.approx(thick.item())
 
 
 def test_a_softmax_dice_leaves_background_out() -> None:
     target = torch.zeros(1, 2, 10, 1, 1)
     target[:, 0, 1:], target[:, 1, :1] = 1, 1
     missed = torch.where(torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1, 1) == 1, 30.0, -30.0).expand(target.shape)
-    assert build_loss("dice", "softmax")(missed, target).item() == pytest.approx(1, abs=1e-3)
+    assert build_loss("dice", "softmax")(missed, Target(target)).item() == pytest.approx(1, abs=1e-3)
 
 
 def test_a_misspelt_loss_is_met_with_the_nearest_one() -> None:

@@ -93,6 +93,22 @@ def test_an_id_that_is_not_asked_for_is_background() -> None:
     assert set(rows) == {"spleen", "kidney", "liver"}
 
 
+def test_a_voxel_that_the_reference_leaves_unlabelled_counts_nowhere() -> None:
+    labels = NAMES.ignoring([9])
+    rows = score(row_of(1, 1, 1, 2, 2), row_of(1, 9, 0, 2, 9), labels)
+    voxel_ml = 0.9 * 1.7 * 3.1 / 1000
+    spleen, kidney = rows["spleen"], rows["kidney"]
+    assert (spleen.dice, spleen.precision, spleen.recall) == pytest.approx((2 * 1 / (2 + 1), 1 / 2, 1))
+    assert (kidney.dice, kidney.precision, kidney.recall) == (1, 1, 1)
+    assert (spleen.reference_ml, spleen.prediction_ml) == pytest.approx((voxel_ml, 2 * voxel_ml))
+    assert rows["liver"].dice is None
+
+
+def test_a_prediction_that_shows_the_id_of_unlabelled_voxels_is_background_there() -> None:
+    rows = score(row_of(9, 1), row_of(1, 1), NAMES.ignoring([9]))
+    assert rows["spleen"].recall == 0.5
+
+
 def test_ids_may_be_as_high_as_label_maps_go() -> None:
     geometry = house_geometry(shape=SHAPE)
     labels = LabelSet.from_names({0: "background", 300: "rib", 65535: "other"})

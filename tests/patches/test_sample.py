@@ -1,6 +1,7 @@
 """Facts about training patches: they stay inside where they can, and find the labels."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ def case_of(label_map: np.ndarray, *, ids: tuple[int, ...] = (1, 2, 5)) -> Prepa
     number = np.arange(1, label_map.size + 1, dtype=np.float32).reshape(label_map.shape)
     points = tuple(np.argwhere(label_map == id_).astype(np.int32) for id_ in ids)
     geometry = house_geometry(shape=label_map.shape)
-    return PreparedCase("phantom", np.stack([number, -number]), label_map, points, geometry, geometry)
+    present = (True,) * len(ids)
+    return PreparedCase("phantom", np.stack([number, -number]), label_map, points, geometry, geometry, present)
 
 
 def one_voxel(shape: tuple[int, int, int], at: tuple[int, int, int]) -> PreparedCase:
@@ -117,3 +119,38 @@ def test_outside_the_array_a_cut_goes_on_as_at_the_edge(channels: tuple[int, ...
     box = cut(np.broadcast_to(array, (*channels, 4, 3, 2)), [-2, 1, -1], (5, 1, 4))
     expected = array[np.ix_([0, 0, 0, 1, 2], [1], [0, 0, 1, 1])]
     np.testing.assert_array_equal(box, np.broadcast_to(expected, (*channels, 5, 1, 4)))
+
+
+@given(shape=SIDES, patch=SIDES, seed=st.integers(0, 99), foreground=st.sampled_from([0.0, 1.0]), data=st.data())
+@settings(deadline=None)
+def test_every_patch_of_a_case_that_is_labelled_in_places_holds_such_a_place(
+    shape: tuple[int, int, int], patch: tuple[int, int, int], seed: int, foreground: float, data: st.DataObject
+) -> None:
+    label_map = np.full(shape, 255, np.uint8)
+    label_map[data.draw(st.tuples(*[st.integers(0, n - 1) for n in shape]))] = data.draw(st.sampled_from([0, 5]))
+    case = replace(case_of(label_map), labelled_voxel=np.argwhere(label_map != 255).astype(np.int32))
+    _, drawn = draw_patch(case, patch, np.random.default_rng(seed), foreground=foreground)
+    assert (drawn != 255).any()
+
+
+def test_background_that_is_labelled_is_drawn_as_often_as_asked() -> None:
+    label_map = np.full((6, 5, 4), 255, np.uint8)
+    label_map[0], label_map[5, 0, 0] = 0, 5
+    case = replace(case_of(label_map), labelled_voxel=np.argwhere(label_map != 255).astype(np.int32))
+    rng = np.random.default_rng(0)
+    drawn = Counter(int(draw_patch(case, (1, 1, 1), rng, foreground=0.5)[1].item()) for _ in range(400))
+    assert set(drawn) == {0, 5}
+    assert 150 < drawn[0] < 250
+
+
+def test_where_nothing_is_labelled_a_patch_lies_anywhere() -> None:
+    case = replace(case_of(np.full((5, 4, 3), 255, np.uint8)), labelled_voxel=np.empty((0, 3), np.int32))
+    assert (draw_patch(case, (3, 3, 3), np.random.default_rng(0), foreground=1)[1] == 255).all()
+
+
+def test_beyond_the_edge_a_voxel_that_is_not_labelled_goes_on_as_one() -> None:
+    label_map = np.full((3, 3, 3), 255, np.uint8)
+    label_map[1, 1, 1] = 5
+    _, drawn = draw_patch(case_of(label_map), (7, 5, 3), np.random.default_rng(0), foreground=0)
+    assert np.count_nonzero(drawn == 5) == 1
+    assert np.count_nonzero(drawn == 255) == drawn.size - 1

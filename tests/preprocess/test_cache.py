@@ -21,6 +21,7 @@ from medseg.errors import (
 from medseg.labels import LabelSet
 from medseg.prepared_case import PreparedCase
 from medseg.preprocess import cache as cache_module
+from medseg.preprocess import points as points_module
 from medseg.preprocess import prepare, prepare_case
 from medseg.recipe import Preprocess
 from medseg.volume import LabelMap, write_rtstruct, write_seg
@@ -106,7 +107,7 @@ def test_the_points_of_each_label_lie_on_it_in_the_order_of_the_labels(dataset: 
 def test_of_a_large_label_some_points_are_kept_and_they_are_spread(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_module, "POINTS_PER_LABEL", 10)
+    monkeypatch.setattr(points_module, "POINTS_PER_LABEL", 10)
     case = prepared(dataset)
     points = case.points_voxel[0]
     where = np.argwhere(case.label_map == 1)
@@ -196,6 +197,62 @@ def test_an_id_that_the_manifest_no_longer_names_is_noticed_in_spite_of_the_cach
     second = write_dataset(tmp_path / "data", labels={"0": "background", "1": "spleen", "2": "kidney"})
     with pytest.raises(UnknownLabelError):
         prepared(second, labels=second.manifest.label_set.select(kept))
+
+
+# Labels that a case lacks, and voxels that are not labelled
+
+
+def lacking(folder: Path, *present: str, ignore: tuple[int, ...] = (), **facts: Any) -> Dataset:
+    """Write the phantom as a case that has some of the labels; its label map shows them only."""
+    ids = [int(id_) for id_, name in NAMES.items() if name in present] + list(ignore)
+    array = house_label_map().array
+    case = {"image": "image.nii.gz", "label": "label.nii.gz", "case_id": "phantom", "labels_present": list(present)}
+    shown = np.where(np.isin(array, ids), array, 0).astype(np.uint8)
+    facts = {"labels": {id_: name for id_, name in NAMES.items() if int(id_) not in ignore}} | facts
+    return write_dataset(folder, label=shown, training=[case], ignore=ignore, **facts)
+
+
+def test_a_case_knows_which_labels_it_has(tmp_path: Path) -> None:
+    assert prepared(write_dataset(tmp_path / "data")).present == (True, True, True)
+    dataset = lacking(tmp_path / "data", "spleen", "liver")
+    case = prepared(dataset)
+    assert case.present == (True, False, True)
+    assert [len(points) > 0 for points in case.points_voxel] == [True, False, True]
+    assert case.labelled_voxel is None
+    assert len(entries(dataset)) == 2
+
+
+def test_a_merged_label_of_which_a_part_is_lacking_is_drawn_from_nowhere(tmp_path: Path) -> None:
+    dataset = lacking(tmp_path / "data", "spleen", "liver")
+    merged = dataset.manifest.label_set.select({"both": ["kidney", "liver"], "spleen": ["spleen"]})
+    case = prepared(dataset, labels=merged)
+    assert case.present == (False, True)
+    assert [len(points) > 0 for points in case.points_voxel] == [False, True]
+
+
+def test_an_id_that_the_case_is_said_to_lack_is_refused(tmp_path: Path) -> None:
+    case = {"image": "image.nii.gz", "label": "label.nii.gz", "case_id": "phantom", "labels_present": ["spleen"]}
+    with pytest.raises(UnknownLabelError, match=r"it holds 2, 5, but the labels are 0, 1.*labels_present"):
+        prepared(write_dataset(tmp_path / "data", training=[case]))
+
+
+def test_voxels_that_are_not_labelled_keep_their_id_and_no_patch_is_centred_on_them(tmp_path: Path) -> None:
+    case = prepared(lacking(tmp_path / "data", "liver", ignore=(1, 2)))
+    assert set(np.unique(case.label_map)) == {0, 1, 2, 5}
+    assert case.labelled_voxel is not None
+    assert len(case.labelled_voxel) == np.count_nonzero(np.isin(case.label_map, [0, 5]))
+    assert set(case.label_map[tuple(case.labelled_voxel.T)].tolist()) == {0, 5}
+
+
+@pytest.mark.parametrize(("ignore", "beyond"), [((), 0), ((300,), 300)], ids=["background", "not labelled"])
+def test_where_no_slice_was_nothing_is_labelled(tmp_path: Path, ignore: tuple[int, ...], beyond: int) -> None:
+    geometry = house_geometry()
+    affine = geometry.affine @ np.array([[1, 0, 0.8, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    dataset = write_dataset(tmp_path / "data", ignore=ignore)
+    save_nifti(dataset.folder / "image.nii.gz", house_volume().array[0], affine)
+    save_nifti(dataset.folder / "label.nii.gz", np.ones(geometry.shape, np.uint8), affine)
+    case = prepared(dataset)
+    assert set(np.unique(case.label_map)) == {beyond, 1}
 
 
 # What is refused

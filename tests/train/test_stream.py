@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from medseg.across import TORCHRUN
 from medseg.dataset import open_dataset
 from medseg.preprocess import prepare_case
 from medseg.recipe import Recipe, load_recipe
@@ -64,3 +65,15 @@ def test_batches_go_on_at_any_step(cases: list[Path], chosen: Recipe, workers: i
     rest = [image for image, _ in batches(stream, batch=2, first=1, last=3, workers=0)]
     assert len(whole) == 3
     assert torch.equal(torch.stack(whole[1:]), torch.stack(rest))
+
+
+def test_processes_share_the_batches_of_one(cases: list[Path], chosen: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = PatchStream(cases, chosen, seed=1)
+    whole = [image for image, _ in batches(stream, batch=4, first=1, last=3, workers=0)]
+    shares = []
+    for rank in range(2):
+        for name in TORCHRUN:
+            monkeypatch.setenv(name, {"WORLD_SIZE": "2", "RANK": str(rank)}.get(name, "0"))
+        shares.append([image for image, _ in batches(stream, batch=4, first=1, last=3, workers=0)])
+    assert [len(share) for share in shares] == [2, 2]
+    assert torch.equal(torch.stack(whole), torch.cat([torch.stack(share) for share in shares], dim=1))

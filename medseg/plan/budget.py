@@ -1,0 +1,39 @@
+"""Budget: the time and memory that a recipe may take, and how fast the machine is."""
+
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+# The rest is for the system and for the programs beside the training.
+SHARE_OF_RAM, SHARE_OF_GPU = 0.5, 0.8
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What training may take.
+
+    Attributes:
+        minutes: from the command to the scores.
+        memory_bytes: of the device that the network is on.
+        workers: processes that draw patches beside the network; 0 where it waits for them.
+        voxels_per_second: of patches, that a DynUNet of 16 filters takes in a training step.
+        bf16: whether activations are kept in 16 bits.
+    """
+
+    minutes: float
+    memory_bytes: int
+    workers: int
+    voxels_per_second: float
+    bf16: bool
+
+    def voxels(self, *, share: float, cost: float = 1.0) -> float:
+        """Return how many voxels a share of the time is enough for, with a network that costs that many times more."""
+        return self.minutes * 60 * share * self.voxels_per_second / cost
+
+
+def memory_to_use(device: torch.device) -> int:
+    """Return how many bytes a training may take where nobody says: 80 % of a GPU's, otherwise half of the machine's."""
+    if device.type == "cuda":
+        return int(SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory)
+    return int(SHARE_OF_RAM * psutil.virtual_memory().total)

@@ -1,0 +1,187 @@
+"""The rules of spacing, patch, batch and network, which share time and memory between them.
+
+nnU-Net fits the largest patch into the memory, with a batch of two at least, and trains for 250,000 steps whatever they
+take (Isensee et al. 2021). Where training has to end after so many minutes, time is what is short: everything here
+follows from how many voxels the machine can train on in that time.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from medseg.axes import Sides
+from medseg.plan.budget import Budget
+from medseg.plan.facts import Facts, Spacing
+from medseg.plan.grid import full_spacing, shape_at, spacing_within
+from medseg.plan.memory import training_bytes
+
+# An axis is halved while four voxels or more remain, five times at most: nnU-Net's.
+LEAST_FEATURES, MOST_HALVINGS = 4, 5
+# No patch is made smaller than that along an axis, unless the scans are: too little would be seen of an organ. The
+# network has three levels at least, which takes a side of 16.
+SMALLEST_SIDE, SMALLEST_LONGEST = 32, 16
+SMALLEST_BATCH, LARGEST_BATCH = 2, 16
+SMALLEST_BATCH_2D, LARGEST_BATCH_2D = 8, 64
+# A batch is no more than this part of all voxels there are: nnU-Net's.
+BATCH_OF_DATASET = 0.05
+# Of the minutes given, what reading, validating and scoring leave to the steps; the schedule counts it exactly.
+SHARE_OF_STEPS = 0.85
+# Each place of the median case is seen so often, in one case or another; where time is not enough, voxels are made
+# larger. The shipped recipes learn organs from one case with 600 looks, and the demo's from ten with 800.
+LOOKS = 300
+# Training takes so many steps at least, or the learning rate has no time to fall; the demo's takes 320.
+FEWEST_STEPS = 500
+# However short the time, a step has so many voxels: smaller ones see too little, and keep no processor busy.
+STEP_VOXELS = 2**18
+# Twice the filters cost about four times the time: worth it when steps are plenty.
+NARROW, WIDE, WIDE_COST, STEPS_FOR_WIDE = 16, 32, 4.0, 10_000
+MOST_DOUBLED, MOST_DOUBLED_2D = 10, 16
+# A patch that shows less of the median case does not know where it is; nnU-Net asks for a quarter, and else trains a
+# coarse network that looks first.
+LEAST_COVERED = 0.05
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fits the time and the memory.
+
+    Attributes:
+        spacing_mm: of the prepared grid.
+        spacing_reason: why.
+        shape: the median case's sides at that spacing, in voxels.
+        patch: voxels along I, J and K; a 1 makes it 2D.
+        batch: patches in a step.
+        filters: of each level.
+        bytes: of memory that training takes.
+    """
+
+    spacing_mm: Spacing
+    spacing_reason: str
+    shape: Sides
+    patch: Sides
+    batch: int
+    filters: tuple[int, ...]
+    bytes: int
+
+    @property
+    def flat(self) -> int | None:
+        """The axis of slices that are segmented one by one, or None."""
+        return self.patch.index(1) if 1 in self.patch else None
+
+    @property
+    def wide(self) -> bool:
+        """Whether the network has nnU-Net's number of filters."""
+        return self.filters[0] == WIDE
+
+    @property
+    def covered(self) -> float:
+        """Which part of the median case a patch shows, 0 to 1."""
+        return math.prod(min(1.0, side / size) for side, size in zip(self.patch, self.shape, strict=True))
+
+    @property
+    def step_voxels(self) -> int:
+        """Voxels of a batch."""
+        return self.batch * math.prod(self.patch)
+
+
+def fit(facts: Facts, budget: Budget, *, cropped: bool, flat: int | None) -> Fit:
+    """Return the finest spacing, the largest patch and the widest network that time and memory are enough for.
+
+    Args:
+        facts: the dataset's.
+        budget: the time and memory.
+        cropped: whether margins are cut off.
+        flat: the axis of slices that are segmented one by one, or None for 3D.
+    """
+    narrow = _fit(facts, budget, first=NARROW, cost=1.0, cropped=cropped, flat=flat)
+    wide = _fit(facts, budget, first=WIDE, cost=WIDE_COST, cropped=cropped, flat=flat)
+    steps = budget.voxels(share=SHARE_OF_STEPS, cost=WIDE_COST) / wide.step_voxels
+    return wide if steps >= STEPS_FOR_WIDE and wide.bytes <= budget.memory_bytes else narrow
+
+
+def _fit(facts: Facts, budget: Budget, *, first: int, cost: float, cropped: bool, flat: int | None) -> Fit:
+    """Return what fits with so many filters on the first level, where a voxel costs so much more than with 16."""
+    voxels = budget.voxels(share=SHARE_OF_STEPS, cost=cost)
+    extent_mm = facts.median_extent_mm(cropped=cropped)
+    whole = shape_at(extent_mm, full_spacing(facts)[0])
+    # Without bounds of time, to see what memory alone holds.
+    held = _largest(facts, budget, whole, math.inf, first, flat)
+    by_memory = math.prod(held.patch) / LEAST_COVERED if flat is None else math.inf
+    by_time = max(voxels / LOOKS, STEP_VOXELS / SMALLEST_BATCH)  # what a patch holds whole is small enough
+    if by_time < by_memory:
+        why = f"{budget.minutes:g} minutes show each place of a case {LOOKS} times only up to {_millions(by_time)}"
+    else:
+        why = f"a patch that fits the memory should show {100 * LEAST_COVERED:.0f} % of a case or more"
+    spacing, reason = spacing_within(facts, max(1.0, min(by_time, by_memory)), why=why, cropped=cropped, flat=flat)
+    shape = shape_at(extent_mm, spacing)
+    found = _largest(facts, budget, shape, max(STEP_VOXELS, voxels / FEWEST_STEPS), first, flat)
+    return replace(found, spacing_mm=spacing, spacing_reason=reason)
+
+
+def _largest(facts: Facts, budget: Budget, shape: Sides, step_voxels: float, first: int, flat: int | None) -> Fit:
+    """Return the largest patch, then the largest batch, of at most so many voxels a step and within the memory.
+
+    The patch has the median case's proportions; where even the smallest is too much, it is returned.
+    """
+
+    def at(patch: Sides, batch: int) -> Fit:
+        filters = level_filters(patch, first)
+        size = training_bytes(
+            patch, batch, filters, channels=len(facts.modalities), labels=len(facts.found), bf16=budget.bf16
+        )
+        return Fit((1.0, 1.0, 1.0), "", shape, patch, batch, filters, size)
+
+    def fits(found: Fit) -> bool:
+        return found.bytes <= budget.memory_bytes and found.step_voxels <= step_voxels
+
+    scale = 1.0
+    least, most = (SMALLEST_BATCH, LARGEST_BATCH) if flat is None else (SMALLEST_BATCH_2D, LARGEST_BATCH_2D)
+    found = at(scaled_patch(shape, scale, flat), least)
+    while not fits(found) and scale > 0.01:
+        scale *= 0.96
+        found = at(scaled_patch(shape, scale, flat), least)
+    dataset_voxels = len(facts.cases) * math.prod(shape)
+    most = min(most, int(BATCH_OF_DATASET * dataset_voxels / math.prod(found.patch)))
+    for batch in range(least + 1, most + 1):
+        if not fits(larger := at(found.patch, batch)):
+            break
+        found = larger
+    return found
+
+
+def scaled_patch(shape: Sides, scale: float, flat: int | None) -> Sides:
+    """Return a patch that holds so much of each side, rounded up to what the network can halve.
+
+    Args:
+        shape: the median case's sides.
+        scale: 0 to 1.
+        flat: the axis to see one slice of, or None.
+    """
+    sides = [halvable(max(math.ceil(size * scale), min(size, SMALLEST_SIDE))) for size in shape]
+    axes = [axis for axis in range(3) if axis != flat]
+    longest = max(axes, key=lambda axis: sides[axis])
+    sides[longest] = max(sides[longest], SMALLEST_LONGEST)
+    i, j, k = (1 if axis == flat else side for axis, side in enumerate(sides))
+    return i, j, k
+
+
+def halvings(side: int) -> int:
+    """Return how often a side is halved: while four voxels or more remain, five times at most."""
+    return max(0, min(MOST_HALVINGS, int(math.log2(side / LEAST_FEATURES)))) if side >= LEAST_FEATURES else 0
+
+
+def halvable(side: int) -> int:
+    """Return the next side, at least 8, that can be halved as often as its length asks for."""
+    side = max(side, 2 * LEAST_FEATURES)
+    by = 1 << halvings(side)
+    return by * math.ceil(side / by)
+
+
+def level_filters(patch: Sides, first: int) -> tuple[int, ...]:
+    """Return the filters of each level: doubled each time, up to ten times the first, in 2D sixteen, as nnU-Net's."""
+    most = first * (MOST_DOUBLED_2D if 1 in patch else MOST_DOUBLED)
+    levels = 1 + max(halvings(side) for side in patch)
+    return tuple(min(most, first * 2**level) for level in range(levels))
+
+
+def _millions(voxels: float) -> str:
+    return f"{voxels / 1e6:.2g} million voxels"

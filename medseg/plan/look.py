@@ -1,0 +1,172 @@
+"""Look: read every case of a dataset once, and keep what a recipe depends on."""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medseg.dataset import Dataset
+from medseg.errors import ManifestError, MedsegError, NoCasesError
+from medseg.labels import LabelSet
+from medseg.manifest import Case
+from medseg.plan.facts import CaseFacts, Facts, Intensities, LabelFacts, Spacing
+from medseg.preprocess.prepare import prepared_geometry
+from medseg.processor import cores
+from medseg.progress import Notify, Progress, ignore
+from medseg.recipe import Preprocess
+from medseg.volume import Volume, find_label_map, read_reference, read_volume
+from medseg.volume.plausible import hu_remarks
+
+# Reading waits for the disk and inflates outside Python's lock; more threads than these hold too many scans at once.
+MOST_READERS = 4
+# Below every tissue but lung and above air, so that a body's box hardly depends on the window a recipe will have.
+BODY_HU = -200.0
+# Of each label in each case, so that a large organ does not drown a small one.
+VOXELS_PER_LABEL = 2_000
+
+Samples = NDArray[np.floating[Any]]  # intensities inside labels, shape (C, n)
+
+
+def look_at(dataset: Dataset, *, notify: Notify = ignore) -> Facts:
+    """Read every case with a reference and return the facts of them all.
+
+    Args:
+        dataset: its cases may be in any format and orientation.
+        notify: hears of each case, and of each that cannot be read, which is left out.
+
+    Raises:
+        NoCasesError: the dataset has no labelled case, or none can be read.
+        ManifestError: no case shows any of the labels.
+    """
+    dataset.split(None)
+    started = time.perf_counter()
+    cases: list[CaseFacts] = []
+    samples: list[Samples] = []
+    left_out: dict[str, str] = {}
+    for case, seen in _each(dataset, dataset.cases, notify):
+        if isinstance(seen, MedsegError):
+            left_out[case.case_id] = f"{seen.code} {seen}"
+        else:
+            cases.append(seen[0])
+            samples.append(seen[1])
+    if not cases:
+        raise NoCasesError(
+            f"looking at {dataset.manifest.name}",
+            found=f"none of {len(left_out)} case(s) can be read; the first says {next(iter(left_out.values()))}",
+            remedy="mend the cases; `medseg data check` lists what is wrong with each",
+        )
+    facts = Facts(
+        name=dataset.manifest.name,
+        modalities=tuple(name for _, name in sorted(dataset.manifest.modality.items())),
+        labels=tuple(label.name for label in dataset.manifest.label_set),
+        cases=tuple(cases),
+        intensities=_intensities(np.concatenate(samples, axis=1)),
+        left_out=left_out,
+        seconds=time.perf_counter() - started,
+    )
+    if not facts.found:
+        raise ManifestError(
+            f"looking at {facts.name}",
+            found=f"none of {len(cases)} label map(s) shows a label",
+            remedy="check that they were drawn and saved, and that the manifest names their ids",
+        )
+    return facts
+
+
+def _each(
+    dataset: Dataset, cases: Sequence[Case], notify: Notify
+) -> Iterator[tuple[Case, tuple[CaseFacts, Samples] | MedsegError]]:
+    """Yield each case with what is seen of it, in their order, some read at a time."""
+
+    def look(case: Case) -> tuple[CaseFacts, Samples] | MedsegError:
+        try:
+            return look_at_case(dataset, case)
+        except MedsegError as error:
+            return error
+
+    pool = ThreadPoolExecutor(min(MOST_READERS, cores()))
+    try:
+        for done, (case, seen) in enumerate(zip(cases, pool.map(look, cases), strict=True), start=1):
+            failed = isinstance(seen, MedsegError)
+            message = f"{case.case_id} is left out: {seen.code} {seen}" if isinstance(seen, MedsegError) else ""
+            notify(Progress("look", done, len(cases), note="" if failed else case.case_id, message=message))
+            yield case, seen
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def look_at_case(dataset: Dataset, case: Case) -> tuple[CaseFacts, Samples]:
+    """Return the facts of one case, and some intensities from inside each of its labels, shape (C, n).
+
+    Raises:
+        MedsegError: the image or the label map cannot be used.
+    """
+    manifest = dataset.manifest
+    labels = manifest.labels_of(case)
+    volume = read_volume(dataset.image(case), channels=manifest.channels)
+    ids = read_reference(find_label_map(dataset.label(case)), geometry=volume.geometry, labels=labels).array
+    tomograms = all(name.strip().upper() == "CT" for name in manifest.modality.values())
+    whole = prepared_geometry(volume, Preprocess())
+    window_hu = (BODY_HU, BODY_HU + 1) if tomograms else None
+    inside = prepared_geometry(volume, Preprocess(crop="foreground", window_hu=window_hu))
+    facts = CaseFacts(
+        case_id=case.case_id,
+        shape=whole.shape,
+        inside=inside.shape,
+        spacing_mm=whole.spacing_mm,
+        hounsfield=tomograms and not hu_remarks(volume),
+        labels=label_facts(ids, labels, volume.geometry.spacing_mm),
+    )
+    return facts, _samples(volume, ids, labels)
+
+
+def label_facts(ids: NDArray[Any], labels: LabelSet, spacing_mm: Spacing) -> dict[str, LabelFacts]:
+    """Return name → facts of every label that a label map, shape (I, J, K), shows."""
+    boxes = ndimage.find_objects(ids)
+    found: dict[str, LabelFacts] = {}
+    for label in labels:
+        box = boxes[label.id - 1] if label.id <= len(boxes) else None
+        if box is None:
+            continue
+        mask = ids[box] == label.id
+        voxels = int(mask.sum())
+        volume_mm3 = voxels * float(np.prod(spacing_mm))
+        found[label.name] = LabelFacts(
+            voxels=voxels,
+            volume_ml=volume_mm3 / 1000,
+            components=int(ndimage.label(mask)[1]),
+            thickness_mm=4 * volume_mm3 / surface_mm2(mask, spacing_mm),
+        )
+    return found
+
+
+def surface_mm2(mask: NDArray[np.bool_], spacing_mm: Spacing) -> float:
+    """Return the area of the voxel faces between a mask, shape (I, J, K), and what is around it; 0 for an empty one."""
+    padded = np.pad(mask, 1)
+    area = float(np.prod(spacing_mm))
+    return sum(
+        float(np.count_nonzero(np.diff(padded, axis=axis))) * area / side for axis, side in enumerate(spacing_mm)
+    )
+
+
+def _samples(volume: Volume, ids: NDArray[Any], labels: LabelSet) -> Samples:
+    """Return intensities inside the labels, evenly picked, shape (C, n)."""
+    flat, flat_ids = volume.array.reshape(volume.channels, -1), ids.reshape(-1)
+    picked = [np.zeros((volume.channels, 0))]
+    for label in labels:
+        hits = np.flatnonzero(flat_ids == label.id)
+        if len(hits) > VOXELS_PER_LABEL:
+            hits = hits[np.linspace(0, len(hits) - 1, VOXELS_PER_LABEL).astype(np.intp)]
+        picked.append(flat[:, hits].astype(np.float64))
+    return np.concatenate(picked, axis=1)
+
+
+def _intensities(samples: Samples) -> tuple[Intensities, ...]:
+    """Return the percentiles of each channel; nothing where there are no samples."""
+    if not samples.shape[1]:
+        return ()
+    return tuple(Intensities(*map(float, row)) for row in np.percentile(samples, [0.5, 50, 99.5], axis=1).T)

@@ -1,0 +1,135 @@
+"""Epochs: the steps between two lines of the journal, and all that is kept of them."""
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from medseg.across import highest, rank
+from medseg.errors import UnwritableError
+from medseg.interrupt import held, pending, stop
+from medseg.progress import Notify, Progress
+from medseg.recipe import Training
+from medseg.run import Run, append_line, peak_ram_mb
+from medseg.train.checkpoint import save_weights
+from medseg.train.trainer import Trainer
+from medseg.train.validate import Validator
+
+# Nothing but the power going loses more than this.
+SECONDS_BETWEEN_CHECKPOINTS = 600.0
+
+Samples = Iterator[Sequence[Tensor]]
+
+
+def take_epochs(
+    run: Run, settings: Training, trainer: Trainer, samples: Samples, validator: Validator, *, notify: Notify
+) -> None:
+    """Train from where the trainer stands to the end of the last epoch.
+
+    Every epoch ends with a line in the journal and a checkpoint; long ones have checkpoints within. However training
+    is broken off, by a signal for instance, where it stands is kept, unless amid a step.
+
+    Args:
+        run: where journal and checkpoints go.
+        settings: the recipe's section.
+        trainer: takes the steps.
+        samples: what `Trainer.step` takes, from the next step on.
+        validator: scores the epochs.
+        notify: hears of each step and epoch.
+    """
+    with _kept(run, trainer):
+        while trainer.state.epoch < settings.epochs:
+            with held():
+                _take_steps(run, settings, trainer, samples, notify)
+            dice = _validate(run, settings, trainer, validator)
+            with held():
+                _end_epoch(run, settings, trainer, dice, notify)
+
+
+@contextmanager
+def _kept(run: Run, trainer: Trainer) -> Iterator[None]:
+    """Write a checkpoint when the block is broken off between two steps."""
+    try:
+        yield
+    except UnwritableError:
+        raise
+    except BaseException:
+        if not trainer.torn:
+            with held():
+                _save(run, trainer)
+        raise
+
+
+def _take_steps(run: Run, settings: Training, trainer: Trainer, samples: Samples, notify: Notify) -> None:
+    """Take what is left of the epoch's steps; a signal in any of the processes ends all of them after the same step."""
+    state = trainer.state
+    first = state.epoch * settings.steps_per_epoch
+    saved = then = time.perf_counter()
+    for sample in itertools.islice(samples, first + settings.steps_per_epoch - state.step):
+        loss = trainer.step(*sample)
+        now = time.perf_counter()
+        state.seconds += now - then
+        left = state.seconds / (state.step - first) * (trainer.total - state.step)
+        best = "" if state.best_dice is None else f", best Dice {state.best_dice:.3f}"
+        left_out = f"step {state.step}: the gradients are not finite, the weights stay" if state.left_out else ""
+        note = f"loss {loss:.3f}{best}, {clock(left)} left"
+        notify(Progress("train", state.step, trainer.total, note=note, message=left_out))
+        if code := highest(pending()):
+            stop(code)
+        if now - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            _save(run, trainer)
+            saved = now
+        then = time.perf_counter()
+
+
+def _validate(run: Run, settings: Training, trainer: Trainer, validator: Validator) -> float | None:
+    """Return the Dice of the averaged weights when it is time, and keep those that had the best."""
+    epoch, state = trainer.state.epoch + 1, trainer.state
+    if epoch % settings.validate_every and epoch < settings.epochs:
+        return None
+    dice = validator.dice(most=settings.validation_cases)
+    if state.best_dice is None or dice > state.best_dice:
+        if rank() == 0:
+            save_weights(run.checkpoint / "best.safetensors", trainer.averaged)
+        state.best_dice = dice
+    return dice
+
+
+def _end_epoch(run: Run, settings: Training, trainer: Trainer, dice: float | None, notify: Notify) -> None:
+    """Write the journal's line and a checkpoint. Without the checkpoint, resuming writes the line again."""
+    state = trainer.state
+    loss, seconds = state.losses / settings.steps_per_epoch, state.seconds
+    line = {
+        "epoch": state.epoch + 1,
+        "step": state.step,
+        "loss": loss,
+        "validation_dice": dice,
+        "learning_rate": trainer.rate(state.epoch * settings.steps_per_epoch),
+        "seconds": round(seconds, 3),
+        "samples_per_second": round(settings.steps_per_epoch * settings.batch / seconds, 3),
+        "peak_ram_mb": peak_ram_mb(),
+    }
+    if rank() == 0:
+        append_line(run.journal, line)
+    state.epoch, state.losses, state.seconds = state.epoch + 1, 0.0, 0.0
+    _save(run, trainer)
+    told = "" if dice is None else f", Dice {dice:.4f}"
+    message = f"epoch {state.epoch}/{settings.epochs}: loss {loss:.4f}{told}, {seconds:.0f} s"
+    notify(Progress("train", state.step, trainer.total, message=message))
+
+
+def _save(run: Run, trainer: Trainer) -> None:
+    """Write a checkpoint, by one of the processes."""
+    if rank() == 0:
+        trainer.save(run.checkpoint)
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as people read it: 48 s, 12:05 min, 3:20 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d} min"
+    return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"

@@ -1,0 +1,104 @@
+"""Looking at a dataset finds its grids, sizes, labels and intensities, and tells of cases that cannot be read."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from phantoms import save_nifti
+
+from medseg.dataset import open_dataset
+from medseg.errors import ManifestError, NoCasesError
+from medseg.labels import LabelSet
+from medseg.plan.look import label_facts, look_at, surface_mm2
+from medseg.progress import Progress
+
+# Columns of the affine: array axes to the left, the head and the front, so that nothing is in RAS order.
+TURNED = np.array([[-2.0, 0, 0, 9], [0, 0, 1.5, 4], [0, 3.0, 0, -7], [0, 0, 0, 1]])
+
+
+def write_dataset(folder: Path, *, modality: str = "CT", ids: int = 1, cases: int = 2) -> Path:
+    """Write cases of 12 × 8 × 10 voxels with zeros (or air) around a body that has one label of 4 × 2 × 3 voxels."""
+    air = -1000 if modality == "CT" else 0
+    for number in range(cases):
+        image = np.full((12, 8, 10), air, np.int16)
+        image[2:11, 1:7, 1:9] = 30
+        image[4:8, 3:5, 4:7] = 100 + 10 * number
+        label = np.zeros(image.shape, np.uint8)
+        label[4:8, 3:5, 4:7] = ids
+        save_nifti(folder / f"image_{number}.nii.gz", image, TURNED)
+        save_nifti(folder / f"label_{number}.nii.gz", label, TURNED)
+    training = [{"image": f"image_{number}.nii.gz", "label": f"label_{number}.nii.gz"} for number in range(cases)]
+    labels = {0: "background", 1: "Small Organ", 2: "other"}
+    listing = {"name": "turned", "modality": {0: modality}, "labels": labels, "training": training}
+    (folder / "dataset.json").write_text(json.dumps(listing))
+    return folder
+
+
+@pytest.mark.parametrize("modality", ["CT", "MRI"])
+def test_sides_and_spacing_are_told_in_ras_with_and_without_margins(tmp_path: Path, modality: str) -> None:
+    facts = look_at(open_dataset(write_dataset(tmp_path, modality=modality)))
+    case = facts.cases[0]
+    assert case.shape == (12, 10, 8)
+    assert case.inside == (9, 8, 6)
+    assert case.spacing_mm == pytest.approx((2.0, 1.5, 3.0))
+    assert facts.tomograms == case.hounsfield == (modality == "CT")
+
+
+def test_labels_are_measured_in_millimetres(tmp_path: Path) -> None:
+    facts = look_at(open_dataset(write_dataset(tmp_path)))
+    label = facts.cases[0].labels["small_organ"]
+    assert label.voxels == 24
+    assert label.volume_ml == pytest.approx(24 * 9 / 1000)
+    assert label.components == 1
+    assert facts.found == ("small_organ",)
+    assert facts.labels == ("small_organ", "other")
+    assert facts.labelled_share() == pytest.approx(24 / (9 * 8 * 6))
+
+
+def test_intensities_are_those_inside_the_labels(tmp_path: Path) -> None:
+    (channel,) = look_at(open_dataset(write_dataset(tmp_path))).intensities
+    assert (channel.low, channel.median, channel.high) == (100, 105, 110)
+
+
+def test_facts_are_json(tmp_path: Path) -> None:
+    facts = look_at(open_dataset(write_dataset(tmp_path)))
+    assert json.loads(json.dumps(facts.as_json()))["cases"][1]["inside"] == [9, 8, 6]
+
+
+def test_a_long_cylinder_is_about_as_thick_as_it_is_wide() -> None:
+    i, j = np.ogrid[:30, :30]
+    ids = np.repeat((((i - 14.5) ** 2 + (j - 14.5) ** 2) < 100)[..., None], 200, axis=2).astype(np.uint8)
+    found = label_facts(ids, LabelSet.from_ids([1, 4]), (0.5, 0.5, 1.0))
+    assert list(found) == ["label_1"]
+    assert 0.7 * 10 < found["label_1"].thickness_mm < 10
+
+
+def test_components_touch_at_faces_and_the_surface_of_nothing_is_0() -> None:
+    ids = np.zeros((4, 4, 4), np.uint8)
+    ids[0, 0, 0] = ids[1, 1, 1] = ids[3, 3, 2:] = 1
+    assert label_facts(ids, LabelSet.from_ids([1]), (1, 2, 3))["label_1"].components == 3
+    assert surface_mm2(ids == 2, (1, 2, 3)) == 0
+    assert surface_mm2(ids[3:, 3:, 3:] == 1, (1, 2, 3)) == 2 * (2 * 3 + 1 * 3 + 1 * 2)
+
+
+def test_a_case_that_cannot_be_read_is_told_of_and_left_out(tmp_path: Path, dataset: Path) -> None:
+    copy = Path(shutil.copytree(dataset, tmp_path / "data"))
+    broken = min((copy / "imagesTr").iterdir())
+    broken.write_bytes(broken.read_bytes()[:-50])
+    told: list[Progress] = []
+    facts = look_at(open_dataset(copy), notify=told.append)
+    assert len(facts.cases) == 4
+    (left_out,) = facts.left_out.values()
+    assert left_out.startswith("E_CORRUPT")
+    assert sum("is left out: E_CORRUPT" in progress.message for progress in told) == 1
+    for path in (copy / "imagesTr").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(NoCasesError, match="none of 5 case"):
+        look_at(open_dataset(copy))
+
+
+def test_a_dataset_without_a_single_labelled_voxel_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="none of 2 label map"):
+        look_at(open_dataset(write_dataset(tmp_path, ids=0)))

@@ -1,0 +1,297 @@
+"""The rules: for whatever a dataset may be like, a recipe that trains, within its memory, for reasons in the data."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medseg.models import build_network, parameter_count
+from medseg.models.networks import pooling
+from medseg.plan.augmentation import flip_axes
+from medseg.plan.budget import Budget
+from medseg.plan.choice import as_recipe
+from medseg.plan.facts import CaseFacts, Facts, Intensities, LabelFacts
+from medseg.plan.fit import Fit, fit, scaled_patch
+from medseg.plan.grid import crops, flat_axis, full_spacing, window
+from medseg.plan.measure import Speed
+from medseg.plan.memory import training_bytes, weight_count
+from medseg.plan.rules import design
+from medseg.plan.schedule import schedule
+from medseg.recipe import Recipe, parse_recipe
+
+GB = 10**9
+PLENTY = Budget(minutes=1e6, memory_bytes=200 * GB, workers=8, voxels_per_second=1e8, bf16=True)
+SHORT = replace(PLENTY, minutes=30, memory_bytes=12 * GB, workers=0, voxels_per_second=4e5, bf16=False)
+
+
+def case(
+    shape: tuple[int, int, int] = (200, 180, 90),
+    spacing: tuple[float, float, float] = (1.0, 1.1, 2.0),
+    *,
+    hounsfield: bool = True,
+    names: tuple[str, ...] = ("liver",),
+    thickness: float = 20.0,
+) -> CaseFacts:
+    label = LabelFacts(voxels=math.prod(shape) // 50, volume_ml=9.0, components=1, thickness_mm=thickness)
+    return CaseFacts("a", shape, shape, spacing, hounsfield, dict.fromkeys(names, label))
+
+
+def facts(*cases: CaseFacts, modality: str = "CT", low: float = -43, high: float = 187, count: int = 1) -> Facts:
+    several = (cases or (case(),)) * count
+    names = tuple(several[0].labels)
+    return Facts("data", (modality,), names, several, (Intensities(low, (low + high) / 2, high),), {}, 3.0)
+
+
+def fitted(what: Facts, budget: Budget) -> Fit:
+    return fit(what, budget, cropped=True, flat=flat_axis(what))
+
+
+shapes = st.tuples(*[st.integers(1, 700)] * 3)
+spacings = st.tuples(*[st.floats(0.2, 12)] * 3)
+budgets = st.builds(
+    Budget,
+    minutes=st.floats(0.1, 1e5),
+    memory_bytes=st.integers(GB // 2, 100 * GB),
+    workers=st.integers(0, 8),
+    voxels_per_second=st.floats(1e3, 1e9),
+    bf16=st.booleans(),
+)
+
+
+@st.composite
+def datasets(draw: st.DrawFn) -> Facts:
+    names = draw(st.sampled_from([("liver",), ("kidney_left", "kidney_right"), ("Left.upper lobe", "tumour", "edema")]))
+    thickness = draw(st.floats(0.1, 80))
+    pairs = draw(st.lists(st.tuples(shapes, spacings), min_size=1, max_size=5))
+    cases = [case(shape, spacing, names=names, thickness=thickness) for shape, spacing in pairs]
+    low = draw(st.floats(-1024, 500))
+    modality = draw(st.sampled_from(["CT", "MRI", "PET"]))
+    high = low + draw(st.floats(0, 2000))
+    return facts(*cases, modality=modality, low=low, high=high, count=draw(st.integers(1, 60)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(datasets(), budgets)
+def test_any_dataset_gets_a_recipe_that_its_network_and_memory_allow(what: Facts, budget: Budget) -> None:
+    designed = design(what, budget)
+    speed = Speed(step=1.0, draw=0.1, workers=budget.workers)
+    recipe = as_recipe((*designed.choices, *schedule(what, designed.fit, speed, minutes=budget.minutes, flips=3)))
+    patch, filters = recipe.training.patch, recipe.model.options["filters"]
+    assert recipe.training.batch >= 2
+    assert len(pooling(tuple(side for side in patch if side > 1), levels=len(filters))) == len(filters) >= 3
+    assert recipe.preprocess.spacing_mm is not None
+    assert min(recipe.preprocess.spacing_mm) > 0
+    smallest = scaled_patch(designed.fit.shape, 0.0, designed.fit.flat)
+    assert designed.fit.bytes <= budget.memory_bytes or patch == smallest
+    assert all(axis in "IJK" and patch["IJK".index(axis)] > 1 for axis in recipe.prediction.flips)
+    window_hu = recipe.preprocess.window_hu
+    assert (window_hu is None) == (what.modalities != ("CT",))
+    assert window_hu is None or window_hu[1] - window_hu[0] >= 200
+
+
+@settings(max_examples=40, deadline=None)
+@given(datasets(), budgets)
+def test_less_time_never_asks_for_a_finer_grid(what: Facts, budget: Budget) -> None:
+    full, _ = full_spacing(what)
+    found = fitted(what, budget)
+    assert all(side >= least for side, least in zip(found.spacing_mm, full, strict=True))
+    slower = fitted(what, replace(budget, minutes=budget.minutes / 4))
+    assert math.prod(slower.spacing_mm) >= 0.99 * math.prod(found.spacing_mm) or found.wide != slower.wide
+
+
+@pytest.mark.parametrize("patch", [(40, 56, 40), (64, 64, 12), (96, 128, 1)])
+def test_weights_are_counted_as_the_network_has_them(patch: tuple[int, int, int]) -> None:
+    filters = [4, 8, 16]
+    recipe = parse_recipe(
+        {"model": {"name": "dynunet", "options": {"filters": filters}}, "training": {"patch": patch}}, name="a test"
+    )
+    network = build_network(recipe, channels=2, labels=3, try_patch=False)
+    sides = [side for side in patch if side > 1]
+    assert weight_count(sides, filters, channels=2, labels=3) == parameter_count(network)
+
+
+def test_memory_grows_with_what_is_held_and_halves_in_bf16() -> None:
+    def size(batch: int = 2, labels: int = 2, *, bf16: bool = False) -> int:
+        return training_bytes((96, 96, 96), batch, (16, 32, 64), channels=1, labels=labels, bf16=bf16)
+
+    none = size(0)
+    assert size(4) - none == pytest.approx(2 * (size(2) - none))
+    assert size(labels=100) > 2 * size()
+    assert 0.5 * (size() - none) < size(bf16=True) - none < 0.7 * (size() - none)
+
+
+# --- the grid
+
+
+def test_the_spacing_is_the_median_of_each_axis() -> None:
+    cases = [case(spacing=(side, 1.2 * side, 2.0)) for side in (0.7, 0.8, 1.1)]
+    assert full_spacing(facts(*cases))[0] == (0.8, 0.96, 2.0)
+
+
+def test_thin_slices_among_thick_ones_are_kept() -> None:
+    thick = [case((300, 300, 40), (0.8, 0.8, side)) for side in (1.0, 5.0, 5.0, 6.0, 7.0)]
+    spacing, reason = full_spacing(facts(*thick))
+    assert spacing == (0.8, 0.8, pytest.approx(2.6))
+    assert "from 1 to 7 mm" in reason
+    assert "10th percentile" in reason
+
+
+def test_scans_too_large_for_the_time_are_seen_in_coarser_voxels_the_finest_axes_first() -> None:
+    large = facts(case((512, 512, 200), (0.8, 0.8, 3.0)), count=100)
+    assert fitted(large, PLENTY).spacing_mm == (0.8, 0.8, 3.0)
+    found = fitted(large, SHORT)
+    assert 0.8 < found.spacing_mm[0] == found.spacing_mm[1] <= found.spacing_mm[2]
+    assert "30 minutes" in found.spacing_reason
+    assert found.covered > 0.1
+
+
+def test_no_voxel_is_coarser_than_the_thinnest_label_allows() -> None:
+    nerve = case((512, 512, 200), (0.5, 0.5, 0.5), thickness=1.2)
+    found = fitted(facts(nerve, count=100), SHORT)
+    assert found.spacing_mm == (0.8, 0.8, 0.8)
+    assert "liver is 1.2 mm thick" in found.spacing_reason
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "flat"),
+    [
+        ((512, 512, 11), (0.6, 0.6, 5.0), 2),
+        ((512, 10, 512), (0.6, 8.0, 0.6), 1),
+        ((320, 320, 20), (0.6, 0.6, 3.6), None),
+        ((40, 50, 11), (1.0, 1.0, 1.0), None),
+        ((256, 256, 1), (1.0, 1.0, 1.0), 2),
+    ],
+)
+def test_slices_are_segmented_one_by_one_where_they_are_few_and_far_apart(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], flat: int | None
+) -> None:
+    what = facts(case(shape, spacing))
+    found = fitted(what, SHORT)
+    assert flat_axis(what) == found.flat == flat
+    assert flat is None or found.spacing_mm[flat] == spacing[flat]
+
+
+# --- intensities
+
+
+def test_a_window_holds_what_is_inside_the_labels_and_margins_go() -> None:
+    assert window(facts(low=-43, high=187)).value == [-50, 190]
+    assert window(facts(low=40, high=80)).value == [-40, 160]
+    assert crops([-50, 190])
+    assert crops(None)
+    assert not crops([-990, 300])
+
+
+def test_what_is_not_in_hounsfield_units_has_no_window() -> None:
+    assert window(facts(modality="MRI")).value is None
+    strange = case(hounsfield=False)
+    assert window(facts(strange, strange, case())).value is None
+    assert "1 of 3" in window(facts(strange, case(), case())).reason
+
+
+# --- patch, batch, network
+
+
+def test_small_crops_are_seen_whole_as_nnu_net_sees_the_hippocampus() -> None:
+    crop = case((36, 50, 35), (1.0, 1.0, 1.0), names=("anterior", "posterior"), thickness=6.0)
+    found = fitted(facts(crop, modality="MRI", count=230), SHORT)
+    assert found.patch == (40, 56, 40)
+    assert found.filters == (16, 32, 64, 128)
+    assert found.batch == 8
+    assert found.covered == 1
+    slow = fitted(facts(crop, modality="MRI", count=230), replace(SHORT, minutes=0.1))
+    assert slow.spacing_mm == (1.0, 1.0, 1.0)
+    assert (slow.patch, slow.batch) == ((40, 56, 40), 2)
+
+
+def test_time_buys_a_wider_network() -> None:
+    what = facts(count=50)
+    assert [fitted(what, budget).wide for budget in (SHORT, PLENTY)] == [False, True]
+    assert fitted(what, PLENTY).filters[-1] == 320
+
+
+def test_less_memory_means_a_smaller_patch_and_in_the_end_the_smallest() -> None:
+    what = facts(count=50)
+    patches = [fitted(what, replace(PLENTY, memory_bytes=size * GB)).patch for size in (40, 8, 2)]
+    assert [math.prod(patch) for patch in patches] == sorted((math.prod(patch) for patch in patches), reverse=True)
+    assert patches[0] != patches[2]
+    tiny = fitted(what, replace(SHORT, memory_bytes=1))
+    assert tiny.patch == (32, 32, 32)
+    assert tiny.batch == 2
+
+
+# --- what is varied
+
+
+@pytest.mark.parametrize(
+    ("names", "axes"),
+    [
+        (("spleen",), ("I", "J", "K")),
+        (("kidney_left", "kidney_right"), ("J", "K")),
+        (("left_atrium",), ("J", "K")),
+        (("leftover",), ("I", "J", "K")),
+        (("lobe-right.upper",), ("J", "K")),
+    ],
+)
+def test_left_and_right_are_not_mirrored_where_labels_have_sides(names: tuple[str, ...], axes: tuple[str, ...]) -> None:
+    what = facts(case(names=names))
+    assert flip_axes(what, fitted(what, SHORT))[0] == axes
+
+
+def recipe_of(what: Facts, budget: Budget) -> Recipe:
+    return as_recipe(design(what, budget).choices)
+
+
+def test_only_mr_moves_and_has_bias_fields() -> None:
+    assert recipe_of(facts(modality="MRI"), SHORT).augment.bias_field > 0
+    assert recipe_of(facts(modality="CT"), SHORT).augment.bias_field == 0
+
+
+def test_costly_transforms_are_left_out_where_the_network_would_wait_for_them() -> None:
+    fast = replace(SHORT, voxels_per_second=1e7)
+    assert recipe_of(facts(count=50), SHORT).augment.elastic > 0
+    assert recipe_of(facts(count=50), fast).augment.elastic == 0
+    assert recipe_of(facts(count=50), fast).augment.gamma > 0
+
+
+def test_scans_of_all_lengths_are_cut_short_and_slices_of_all_thicknesses_made_thicker() -> None:
+    uneven = facts(*[case((200, 180, slices), (1.0, 1.1, 300 / slices)) for slices in (60, 100, 250)], count=10)
+    assert recipe_of(uneven, SHORT).augment.low_resolution == 0.2
+    assert recipe_of(uneven, SHORT).augment.cut_short == 0
+    slabs = facts(*[case((200, 180, slices), (1.0, 1.1, 2.0)) for slices in (60, 100, 250)], count=10)
+    assert recipe_of(slabs, SHORT).augment.cut_short > 0
+
+
+def test_labels_that_no_case_shows_are_not_asked_for() -> None:
+    what = replace(facts(case(names=("liver", "spleen"))), labels=("liver", "heart", "spleen"))
+    assert recipe_of(what, SHORT).labels == {"liver": ["liver"], "spleen": ["spleen"]}
+    assert recipe_of(facts(), SHORT).labels is None
+
+
+# --- time
+
+
+def test_the_steps_fill_the_minutes_with_validation_and_scores() -> None:
+    what = facts(count=50)
+    found = fitted(what, SHORT)
+    speed = Speed(step=0.5, draw=0.1, workers=0)
+    chosen = {choice.key: choice for choice in schedule(what, found, speed, minutes=60, flips=0)}
+    epochs, steps = chosen["training.epochs"].value, chosen["training.steps_per_epoch"].value
+    assert 40 * 60 < epochs * steps * speed.seconds < 60 * 60
+    assert epochs * 50 < epochs * steps * speed.seconds < epochs * 70
+    assert "0.6 s" in chosen["training.epochs"].reason
+
+
+def test_too_little_time_is_told() -> None:
+    what = facts(count=50)
+    choices = schedule(what, fitted(what, SHORT), Speed(step=5.0, draw=0, workers=0), minutes=1, flips=0)
+    assert choices[0].value >= 1
+    assert "give more minutes" in choices[0].reason
+
+
+def test_worker_processes_draw_while_the_network_trains() -> None:
+    assert Speed(step=1.0, draw=1.6, workers=0).seconds == 2.6
+    assert Speed(step=1.0, draw=1.6, workers=4).seconds == 1.0
+    assert Speed(step=1.0, draw=8.0, workers=4).seconds == 2.0
