@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 import psutil
 from threadpoolctl import threadpool_limits
 
+# More processes that draw patches than this no network waits for.
+MOST_DRAWING = 8
 # glibc's mallopt parameters (malloc.h).
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
@@ -15,6 +17,18 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def drawing_workers(sharing: int = 1) -> int:
+    """Return how many processes should draw training patches beside a network; 0 where it had better wait for them.
+
+    With two cores, drawing in turn with the steps is as fast.
+
+    Args:
+        sharing: how many networks share this machine.
+    """
+    own = cores() // sharing
+    return 0 if own <= 2 else min(MOST_DRAWING, own - 1)
 
 
 def ram_held() -> int:

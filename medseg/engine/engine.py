@@ -38,6 +38,8 @@ class Engine(ABC):
     def run(self, patches: Array) -> Array:
         """Take patches, float32, (B, C, *patch), to what the network says of them, float32, (B, F, *patch).
 
+        The array may be used again by the next run.
+
         F are its logits, or with `pointwise` the features that it makes them of.
         """
 
@@ -56,6 +58,10 @@ class Engine(ABC):
     def stack(self, arrays: Sequence[Array]) -> Array:
         """Return arrays as one, along a new first axis."""
         return np.stack(arrays)
+
+    def copy(self, values: Array) -> Array:
+        """Return an array that no run uses again."""
+        return values.copy()
 
     def flip(self, values: Array, axes: Sequence[int]) -> Array:
         """Return an array mirrored along some axes."""

@@ -88,9 +88,10 @@ class OpenVINOEngine(Engine):
         return self._core.compile_model(self._model, "CPU", hints)
 
     def run(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Take patches to what the network says of them."""
-        results = [self._compiled(np.ascontiguousarray(patch[None]))[0] for patch in patches]
-        return np.concatenate(results) if len(results) > 1 else np.asarray(results[0])
+        """Take patches to what the network says of them; of a single one, it stands there until the next run."""
+        if len(patches) == 1:
+            return np.asarray(self._compiled(np.ascontiguousarray(patches), share_outputs=True)[0])
+        return np.concatenate([self._compiled(np.ascontiguousarray(patch[None]))[0] for patch in patches])
 
 
 def _is(output: Any, operation: str) -> bool:

@@ -78,6 +78,10 @@ class TorchEngine(Engine):
         """Return arrays as one."""
         return super().stack(arrays) if self.on_host else torch.stack(list(arrays))
 
+    def copy(self, values: Array) -> Array:
+        """Return an array that no run uses again; torch's are new each time."""
+        return values
+
     def flip(self, values: Array, axes: Sequence[int]) -> Array:
         """Return an array mirrored."""
         return super().flip(values, axes) if self.on_host else values.flip(list(axes))

@@ -1,6 +1,5 @@
 """Slab sums: what windows say of a volume, added up in slabs of planes that are let go of one after the other."""
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -31,7 +30,7 @@ class SlabSums:
     def __init__(self, engine: Engine, shape: Sequence[int], tiling: Tiling, *, batch: int, scratch: Scratch) -> None:
         self.axis = tiling.axis(shape)
         starts = tiling.starts(shape)
-        self.firsts = _slab_firsts(starts, self.axis, shape[self.axis], batch)
+        self.firsts = _slab_firsts(starts, self.axis, shape[self.axis], tiling.patch[self.axis], batch)
         self.ends = [*self.firsts[1:], shape[self.axis]]
         self._engine, self._shape, self._scratch = engine, tuple(shape), scratch
         self._starts, self._patch = starts, tiling.patch
@@ -74,24 +73,27 @@ class SlabSums:
         in_plane = features * math.prod(size for axis, size in enumerate(self._shape) if axis != self.axis)
         held = 0
         for slab, first in enumerate(self.firsts):
-            reached = max(self.row(slab)[self.axis], default=first) + self._patch[self.axis]
+            if not (begun := self.row(slab)[self.axis]):
+                continue
+            reached = begun[-1] + self._patch[self.axis]
             open_ = [end for start, end in zip(self.firsts, self.ends, strict=True) if start < reached]
             held = max(held, open_[-1] - first)
         slab_planes = max(end - first for first, end in zip(self.firsts, self.ends, strict=True))
         self._scratch.plan(self._engine, sums=held * in_plane, slab=slab_planes * in_plane)
 
 
-def _slab_firsts(starts: Sequence[Sequence[int]], axis: int, size: int, batch: int) -> list[int]:
-    """Return the first plane of each slab: where windows begin, so many together that they fill a batch.
+def _slab_firsts(starts: Sequence[Sequence[int]], axis: int, size: int, side: int, batch: int) -> list[int]:
+    """Return the first plane of each slab.
 
-    The part of the last window that no other begins in is cut up likewise.
+    Slabs begin where windows do, so many together that they fill a batch, and where the last of these end, so that
+    nothing is held that none has reached.
     """
     in_plane = math.prod(len(own) for other, own in enumerate(starts) if other != axis)
-    firsts, rows = [0], 0
+    groups: list[list[int]] = [[]]
     for start in starts[axis]:
-        if rows * in_plane >= batch and start - firsts[-1] >= LEAST_PLANES:
-            firsts.append(start)
-            rows = 0
-        rows += 1
-    step = max((b - a for a, b in itertools.pairwise(firsts)), default=size)
-    return [*firsts, *range(firsts[-1] + step, size, step)]
+        group = groups[-1]
+        if len(group) * in_plane >= batch and start - group[0] >= LEAST_PLANES:
+            groups.append([])
+        groups[-1].append(start)
+    ends = {group[-1] + side for group in groups}
+    return sorted({group[0] for group in groups} | {end for end in ends if end < size})

@@ -103,7 +103,7 @@ def _windows_run(
                 waiting = []
             continue
         if value not in constant:
-            constant[value] = mirrored(engine, window[None], flips)[0]
+            constant[value] = engine.copy(mirrored(engine, window[None], flips)[0])
         yield box, constant[value]
     yield from _run(engine, image, waiting, flips)
 
@@ -127,10 +127,13 @@ def _run(engine: Engine, image: Array, boxes: Sequence[Box], flips: Sequence[int
 def mirrored(engine: Engine, batch: Array, flips: Sequence[int]) -> Array:
     """Return what the network says of a batch, averaged over every combination of mirrored axes."""
     combinations = [c for n in range(len(flips) + 1) for c in itertools.combinations(flips, n)]
-    total: Array | None = None
-    for combination in combinations:
+    plain, *mirrors = combinations
+    assert not plain
+    values = engine.run(batch)
+    if not mirrors:
+        return values
+    total = engine.copy(values)
+    for combination in mirrors:
         axes = [axis + 2 for axis in combination]
-        values = engine.flip(engine.run(engine.flip(batch, axes)), axes) if axes else engine.run(batch)
-        total = values if total is None else total + values
-    assert total is not None
-    return total / len(combinations) if len(combinations) > 1 else total
+        total = total + engine.flip(engine.run(engine.flip(batch, axes)), axes)
+    return total / len(combinations)

@@ -17,12 +17,9 @@ from medseg.plan.measure import measured_speed, voxels_per_second
 from medseg.plan.rules import design
 from medseg.plan.schedule import schedule
 from medseg.plan.write import commented_toml
-from medseg.processor import cores
+from medseg.processor import cores, drawing_workers
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
-
-# As training chooses them: two cores draw and train in turn.
-MOST_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def plan(
     channels, labels = len(facts.modalities), len(facts.found)
     notify(Progress("measure", 0, 2, note="how fast this machine trains"))
     pace = voxels_per_second(channels=channels, labels=labels, flat=flat_axis(facts), device=device)
-    workers = 0 if cores() <= 2 else min(MOST_WORKERS, cores() - 1)
+    workers = drawing_workers()
     given = memory_bytes or memory_to_use(device)
     budget = Budget(minutes, given, workers, pace, bf16=uses_bf16("auto", device))
     designed = design(facts, budget, manifest=manifest)

@@ -13,7 +13,7 @@ from medseg.device import deterministic as deterministic_torch
 from medseg.engine.torch import TorchEngine
 from medseg.errors import MedsegError
 from medseg.models import parameter_count
-from medseg.processor import cores, keep_freed_memory
+from medseg.processor import drawing_workers, keep_freed_memory
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.run import Run, read_lines
@@ -126,7 +126,8 @@ def train(
         folders = [folder for _, folder in cases.training]
         stream = PatchStream(folders, recipe, seed=seed, partial=partial, beyond=labels.beyond)
         first, last = trainer.state.step, trainer.total
-        samples = batches(stream, batch=recipe.training.batch, first=first, last=last, workers=_workers(workers))
+        drawing = drawing_workers(processes()) if workers is None else workers
+        samples = batches(stream, batch=recipe.training.batch, first=first, last=last, workers=drawing)
         take_epochs(run, recipe.training, trainer, iter(samples), validator, notify=notify)
 
         summary = score(run, validator, _scored_on(fold), notify=notify)
@@ -153,11 +154,3 @@ def train(
 
 def _scored_on(fold: int | None) -> str:
     return "training data" if fold is None else f"fold {fold}, held out of training"
-
-
-def _workers(asked: int | None) -> int:
-    """Return how many processes draw patches; with two cores, drawing in turn with the steps is as fast."""
-    if asked is not None:
-        return asked
-    own = cores() // processes()
-    return 0 if own <= 2 else min(8, own - 1)

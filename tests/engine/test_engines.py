@@ -14,6 +14,7 @@ from medseg.engine.torch import TorchEngine, uses_bf16
 from medseg.errors import OptionError, PackageError, UnknownNameError
 from medseg.models import build_network, to_onnx
 from medseg.package import ModelPackage, load_package
+from medseg.patches import Tiling, slide
 from medseg.recipe import parse_recipe
 from medseg.segment import GPU_SIGNS, choose_engine
 
@@ -94,6 +95,17 @@ def test_a_pointwise_head_of_many_classes_is_left_out_and_handed_on(labels: int,
     if engine.pointwise:
         said = np.stack([engine.pointwise.apply(values) for values in said])
     assert said.shape == expected.shape
+    np.testing.assert_allclose(said, expected, atol=1e-4)
+
+
+def test_what_openvino_says_of_a_patch_and_its_mirror_images_is_averaged_as_torch_does() -> None:
+    net = network(norm="batch").eval()
+    onnx = OpenVINOEngine(to_onnx(net, patch=PATCH, channels=2), patch=PATCH, channels=2, precision="fp32")
+    image = np.concatenate([patches(1)[0], np.zeros((2, 40, 16, 8), np.float32)], axis=1)  # some windows are constant
+    said, expected = (
+        slide(engine, image, Tiling(PATCH, 0.5, flips=(0, 2)))
+        for engine in (onnx, TorchEngine(net, CPU, precision="fp32"))
+    )
     np.testing.assert_allclose(said, expected, atol=1e-4)
 
 

@@ -38,14 +38,14 @@ def test_without_a_limit_everything_is_in_memory() -> None:
     scratch = Scratch()
     run(scratch)
     assert not scratch.in_file
-    assert scratch.sums_bytes == 3 * 32 * 33 * 20 * 4  # three features, the planes that windows to come reach
+    assert scratch.sums_bytes == 3 * 24 * 33 * 20 * 4  # three features, the planes that windows to come reach
 
 
 def test_sums_that_fit_stay_in_memory_and_others_go_to_a_file_with_the_same_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held(monkeypatch, 1000)
-    fits = 1000 + 50 + 3 * 32 * 33 * 20 * 4
+    fits = 1000 + 50 + 3 * 24 * 33 * 20 * 4
     roomy, tight = Scratch(fits, tmp_path, besides=50), Scratch(fits - 1, tmp_path, besides=50)
     np.testing.assert_array_equal(run(tight), run(roomy))
     assert (roomy.in_file, tight.in_file) == (False, True)
