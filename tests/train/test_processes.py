@@ -51,7 +51,7 @@ def trained(recipe: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def wait_for(children: list[int], said: Path) -> None:
     """See that all end well."""
     codes = [wait(child) for child in children]
-    assert codes == [0] * len(codes), "\n".join(path.read_text() for path in said.parent.glob(f"{said.name}.*"))
+    assert codes == [0] * len(codes), "\n".join(path.read_text(encoding="utf-8") for path in said.parent.glob(f"{said.name}.*"))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -60,16 +60,16 @@ def test_two_processes_have_the_losses_of_one_over_20_steps(
 ) -> None:
     wait_for(side_by_side(lambda: trained("two", norm), said=tmp_path / "said"), tmp_path / "said")
     trained("one", norm)
-    one, *two = (json.loads((tmp_path / name).read_text()) for name in ("one.0.json", "two.0.json", "two.1.json"))
+    one, *two = (json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in ("one.0.json", "two.0.json", "two.1.json"))
     assert len(one) == 20
     for losses in two:
         assert losses == pytest.approx(one, abs=1e-4)
-    scores = [(tmp_path / name / "validation/metrics.csv").read_text().splitlines() for name in ("one", "two")]
+    scores = [(tmp_path / name / "validation/metrics.csv").read_text(encoding="utf-8").splitlines() for name in ("one", "two")]
     assert [line.split(",")[:3] for line in scores[0]] == [line.split(",")[:3] for line in scores[1]]
     journals = [list(read_lines(tmp_path / name / "journal.jsonl")) for name in ("one", "two")]
     assert [line["epoch"] for line in journals[1]] == [1, 2]
     assert journals[1][-1]["validation_dice"] == pytest.approx(journals[0][-1]["validation_dice"], abs=0.02)
-    assert json.loads((tmp_path / "two/run.json").read_text())["processes"] == 2
+    assert json.loads((tmp_path / "two/run.json").read_text(encoding="utf-8"))["processes"] == 2
 
 
 def test_a_signal_to_one_process_ends_both_after_the_same_step_and_one_goes_on(
@@ -96,7 +96,7 @@ def test_a_signal_to_one_process_ends_both_after_the_same_step_and_one_goes_on(
     assert _read(tmp_path / "run/checkpoint/last.safetensors")[0].step == 13
     trained("run", "instance")
     trained("one", "instance")
-    resumed, one = (json.loads((tmp_path / f"{name}.0.json").read_text()) for name in ("run", "one"))
+    resumed, one = (json.loads((tmp_path / f"{name}.0.json").read_text(encoding="utf-8")) for name in ("run", "one"))
     assert resumed == pytest.approx(one[13:], abs=1e-4)
 
 
@@ -116,7 +116,7 @@ def test_when_one_process_dies_the_other_says_so_and_the_checkpoint_stays(
 
     codes = [wait(child) for child in side_by_side(work, said=tmp_path / "said")]
     assert codes == [70, -signal.SIGKILL]
-    assert "another process of this training has ended" in (tmp_path / "said.0").read_text().lower()
+    assert "another process of this training has ended" in (tmp_path / "said.0").read_text(encoding="utf-8").lower()
     assert _read(tmp_path / "run/checkpoint/last.safetensors")[0].step == 10
 
 

@@ -104,7 +104,7 @@ def step_of(run: Path, name: str = "last") -> int:
 def same(run: Path, undisturbed: Path) -> None:
     """Check that a run has become what it would have been."""
     assert (run / "model/weights.safetensors").read_bytes() == (undisturbed / "model/weights.safetensors").read_bytes()
-    assert (run / "validation/metrics.csv").read_text() == (undisturbed / "validation/metrics.csv").read_text()
+    assert (run / "validation/metrics.csv").read_text(encoding="utf-8") == (undisturbed / "validation/metrics.csv").read_text(encoding="utf-8")
     journals = [list(read_lines(folder / "journal.jsonl")) for folder in (run, undisturbed)]
     for line, expected in zip(*journals, strict=True):
         measured = {"seconds", "samples_per_second", "peak_ram_mb"}
@@ -139,7 +139,7 @@ def test_killed_at_random_steps_and_resumed_it_ends_with_the_same_bytes(
         kills += code == -signal.SIGKILL
         if code == 0:
             break
-        assert code == -signal.SIGKILL, (tmp_path / f"said_{number}").read_text()
+        assert code == -signal.SIGKILL, (tmp_path / f"said_{number}").read_text(encoding="utf-8")
     assert kills >= 3
     same(tmp_path / "run", undisturbed)
 
@@ -185,12 +185,12 @@ def test_a_signal_ends_the_command_after_the_step_it_is_at(
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_backward", signalled)
-        assert wait(start(work, said=tmp_path / "said")) == code, (tmp_path / "said").read_text()
-    said = (tmp_path / "said").read_text().splitlines()
+        assert wait(start(work, said=tmp_path / "said")) == code, (tmp_path / "said").read_text(encoding="utf-8")
+    said = (tmp_path / "said").read_text(encoding="utf-8").splitlines()
     assert said[-1].endswith("What was finished is kept.")
     assert not any("Traceback" in line for line in said)
     assert step_of(tmp_path / "run") == 9
-    assert wait(start(work, said=tmp_path / "said")) == 0, (tmp_path / "said").read_text()
+    assert wait(start(work, said=tmp_path / "said")) == 0, (tmp_path / "said").read_text(encoding="utf-8")
     same(tmp_path / "run", undisturbed)
 
 
@@ -366,4 +366,4 @@ def test_seconds_of_a_broken_epoch_add_up(again: Any, tmp_path: Path) -> None:
     again()
     first = next(read_lines(tmp_path / "run/journal.jsonl"))
     assert first["seconds"] > before > 0
-    assert json.loads((tmp_path / "run/run.json").read_text())["deterministic"] is True
+    assert json.loads((tmp_path / "run/run.json").read_text(encoding="utf-8"))["deterministic"] is True
