@@ -51,7 +51,9 @@ def trained(recipe: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def wait_for(children: list[int], said: Path) -> None:
     """See that all end well."""
     codes = [wait(child) for child in children]
-    assert codes == [0] * len(codes), "\n".join(path.read_text(encoding="utf-8") for path in said.parent.glob(f"{said.name}.*"))
+    assert codes == [0] * len(codes), "\n".join(
+        path.read_text(encoding="utf-8") for path in said.parent.glob(f"{said.name}.*")
+    )
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -60,11 +62,12 @@ def test_two_processes_have_the_losses_of_one_over_20_steps(
 ) -> None:
     wait_for(side_by_side(lambda: trained("two", norm), said=tmp_path / "said"), tmp_path / "said")
     trained("one", norm)
-    one, *two = (json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in ("one.0.json", "two.0.json", "two.1.json"))
+    one, *two = (json.loads((tmp_path / f"{name}.json").read_bytes()) for name in ("one.0", "two.0", "two.1"))
     assert len(one) == 20
     for losses in two:
         assert losses == pytest.approx(one, abs=1e-4)
-    scores = [(tmp_path / name / "validation/metrics.csv").read_text(encoding="utf-8").splitlines() for name in ("one", "two")]
+    metrics = [tmp_path / name / "validation" / "metrics.csv" for name in ("one", "two")]
+    scores = [path.read_text(encoding="utf-8").splitlines() for path in metrics]
     assert [line.split(",")[:3] for line in scores[0]] == [line.split(",")[:3] for line in scores[1]]
     journals = [list(read_lines(tmp_path / name / "journal.jsonl")) for name in ("one", "two")]
     assert [line["epoch"] for line in journals[1]] == [1, 2]
