@@ -2,7 +2,7 @@
 
     python benchmarks/predict.py OUT --data DATA --peers PEERS/bin/python [--model unet] [--classes 2] [--rounds 5]
 
-PEERS is an environment of its own, made from `benchmarks/peers/requirements.txt`. DATA holds `chaos_ct` and, for more
+PEERS is an environment of its own, made from `benchmarks/requirements.txt`. DATA holds `chaos_ct` and, for more
 than 2 classes, `organs_ct`. Each way is a whole process, from before its start until it is gone: it imports, reads a
 NIfTI file, prepares it, runs the network in windows, takes the result home to the scan's grid and writes a NIfTI file.
 Scan, weights, grid, intensity window, patch and overlap are the same; `peers/monai_predict.py` and

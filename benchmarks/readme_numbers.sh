@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Every number in the README, made again: bash benchmarks/readme_numbers.sh DATA OUT
+# Every number in the README, made again: bash benchmarks/readme_numbers.sh DATA OUT PEERS
 # Run it in the checkout, with medseg[test] installed. DATA holds msd_hippocampus (Decathlon Task04), organs_ct
-# (TotalSegmentator's example scans) and chaos_ct (a CT of CHAOS). About 55 minutes on 2 cores.
+# (TotalSegmentator's example scans) and chaos_ct (a CT of CHAOS). PEERS is the Python of
+# an environment made from benchmarks/requirements.txt. About 80 minutes on 2 cores.
 set -euo pipefail
-data=$1 out=$2
+data=$1 out=$2 peers=$3
 mkdir -p "$out"
 
 time medseg --help > "$out/help.txt"
@@ -12,6 +13,10 @@ time medseg data check "$data/msd_hippocampus"
 python benchmarks/cohort.py "$out/cohort.json"
 python benchmarks/cohort.py "$out/cohort_large.json" --cases 20 --spacing 1.5 --alone 3
 python benchmarks/annotations.py "$data/chaos_ct/DICOM_anon"
+python benchmarks/predict.py "$out/predict" --data "$data" --peers "$peers" --steps 400
+python benchmarks/floor.py "$out/predict"
+python benchmarks/sweep.py "$out/predict" --data "$data" --model dynunet --classes 2,118 --slices 100 --steps 100
+python benchmarks/sweep.py "$out/predict" --data "$data" --model dynunet --classes 118 --slices 1000 --extra="--max-ram 6GB"
 medseg demo --out "$out/demo"
 
 for recipe in hippocampus hippocampus_2d; do
