@@ -1,19 +1,18 @@
 """A command that is killed, terminated or interrupted at any moment leaves whole files, and resuming completes it."""
 
-import io
 import json
 import os
 import random
 import signal
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from copies import ended, start, wait
 from phantoms import house_geometry, house_volume, save_dicom_series
 
 from medseg.cli import main
@@ -43,51 +42,14 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(*arguments: str) -> int:
-    """Run a command in a copy of this process, which has everything imported; return the copy's id."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of threads, of which none is in use
-        child = os.fork()
-    if child:
-        return child
-    code = 70
-    try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.stdout = sys.stderr = io.StringIO()
-        sys.argv = ["medseg", *arguments]
-        run_command()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 71
-    finally:
-        os._exit(code)
-
-
 def predict(model: Path, scans: Path, out: Path, *options: str) -> int:
-    """Start segmenting the scans."""
-    how = (
-        "--format",
-        FORMATS,
-        "--device",
-        "cpu",
-        "--engine",
-        "torch",
-    )  # OpenVINO's threads do not come along in a copy
-    return start("predict", str(model), str(scans), "--out", str(out), *how, *options)
+    """Start segmenting the scans in a copy of this process; return the copy's id."""
 
+    def command() -> None:
+        sys.argv = ["medseg", "predict", str(model), str(scans), "--out", str(out), *HOW, *options]
+        run_command()
 
-def ended(child: int) -> int | None:
-    """Return the exit code of a copy, negative for the signal that ended it, or None while it runs."""
-    found, status = os.waitpid(child, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
-
-
-def wait(child: int, *, until: float = 60.0) -> int:
-    """Return the exit code of a copy, once it has one."""
-    give_up = time.monotonic() + until
-    while (code := ended(child)) is None:
-        assert time.monotonic() < give_up, "it hangs"
-        time.sleep(0.005)
-    return code
+    return start(command, said=out.with_name(f"{out.name}.said"))
 
 
 def look(out: Path) -> None:
