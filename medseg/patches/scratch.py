@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Scratch:
     def __init__(self, limit_bytes: int | None = None, folder: Path | None = None, *, besides: int = 0) -> None:
         self._limit, self._folder = limit_bytes, folder
         self._besides = besides
-        self._files: list[mmap.mmap] = []
+        self._files: WeakSet[mmap.mmap] = WeakSet()  # those of slabs that somebody still holds
         self.sums_bytes, self.in_file, self.short_bytes = 0, False, 0
 
     def plan(self, engine: Engine, *, sums: int, slab: int) -> None:
@@ -73,7 +74,7 @@ class Scratch:
                 found=str(error),
                 remedy="make room there, or raise --max-ram",
             ) from error
-        self._files = [*self._files[-2:], memory]
+        self._files.add(memory)
         return np.frombuffer(memory, np.float32).reshape(tuple(shape))
 
     def settle(self) -> None:

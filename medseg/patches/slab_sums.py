@@ -39,6 +39,7 @@ class SlabSums:
             for own, side, size in zip(starts, tiling.patch, shape, strict=True)
         ]
         self._sums: dict[int, Array] = {}
+        self._planned = False
 
     def row(self, slab: int) -> list[list[int]]:
         """Return along each axis where the windows begin that begin in a slab."""
@@ -47,8 +48,9 @@ class SlabSums:
 
     def add(self, box: Box, values: Array) -> None:
         """Add what the network says of a window, shape (F, *patch)."""
-        if not self._sums:
+        if not self._planned:
             self._plan(len(values))
+            self._planned = True
         i, j, k = (share[side.start] for share, side in zip(self._shares, box, strict=True))
         weight = i[:, None, None] * j[:, None] * k
         for slab, (first, end) in enumerate(zip(self.firsts, self.ends, strict=True)):

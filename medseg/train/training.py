@@ -97,7 +97,8 @@ def train(
         stack.enter_context(deterministic_torch(deterministic))
         stack.enter_context(joined(device))
         run = Run(folder)
-        if recipe.coarse and dataset.partial(labels):
+        partial = dataset.partial(labels)
+        if recipe.coarse and partial:
             message = "the coarse model is left out, because cases lack labels that it would find"
             notify(Progress("train", 0, 1, message=message))
         elif recipe.coarse:
@@ -122,7 +123,6 @@ def train(
 
         engine = TorchEngine(trainer.averaged, device, precision=recipe.training.precision)
         validator = Validator(Segmenter(engine, recipe, labels), cases.validation, dataset, labels)
-        partial = dataset.partial(labels)
         folders = [folder for _, folder in cases.training]
         stream = PatchStream(folders, recipe, seed=seed, partial=partial, beyond=labels.beyond)
         first, last = trainer.state.step, trainer.total
