@@ -68,8 +68,8 @@ def look(out: Path) -> None:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Return the outputs by name."""
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.name.startswith("case_")}
+    """Return the outputs by name; none where the command never came to make its folder."""
+    return {path.name: path.read_bytes() for path in out.glob("case_*")}
 
 
 def lines(out: Path) -> list[dict[str, object]]:
