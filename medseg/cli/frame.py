@@ -5,12 +5,13 @@ import io
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from medseg import __version__
 from medseg.across import rank
-from medseg.cli.show import say
+from medseg.cli.show import put, say
 from medseg.errors import MedsegError, UnexpectedError, UsageError
 from medseg.interrupt import INTERRUPTED, SAID, TERMINATED, Terminated, listen, working
 
@@ -27,6 +28,15 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def _medseg(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        put(f"medseg {__version__}")
+        raise typer.Exit
 
 
 def main(argv: Sequence[str] | None = None) -> int:
