@@ -2,10 +2,13 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +31,9 @@ class Child:
     failure: str | None
 
 
-def run(command: Sequence[str | Path], *, log: Path, address_gb: float | None = None) -> Child:
+def run(
+    command: Sequence[str | Path], *, log: Path, address_gb: float | None = None, limit_s: float | None = None
+) -> Child:
     """Run a program to its end.
 
     It finds the time of its start in BENCHMARK_BEGAN, and compiled bytecode where an earlier one left it. Its peak is
@@ -38,20 +43,45 @@ def run(command: Sequence[str | Path], *, log: Path, address_gb: float | None = 
         command: the program and its arguments.
         log: where its output goes.
         address_gb: how much address space it may have (Linux only), so that a greedy one fails alone.
+        limit_s: the seconds after which it is killed, with all that it started.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment["BENCHMARK_BEGAN"] = repr(time.time())
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        group = 0 if limit_s else None
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, process_group=group
+        )
         if address_gb and sys.platform.startswith("linux"):
             limit = int(address_gb * 1e9)
             resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
-        _, status, usage = os.wait4(process.pid, 0)
+        with _limited(process.pid, limit_s):
+            _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     return Child(seconds, usage.ru_maxrss * RSS_BYTES / 1e6, _failure(process.returncode, log))
+
+
+@contextmanager
+def _limited(group: int, limit_s: float | None) -> Iterator[None]:
+    """Kill a group of processes when the block takes too long or is broken off, and what is left of it afterwards."""
+    if limit_s is None:
+        yield
+        return
+
+    def kill() -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+    timer = threading.Timer(limit_s, kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        kill()
 
 
 def _failure(returncode: int, log: Path) -> str | None:

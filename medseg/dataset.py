@@ -83,7 +83,7 @@ class Dataset:
             ManifestError: none of the cases to train on has a label, or one of the labels.
         """
         labels = self.manifest.label_set if labels is None else labels
-        sides = self._sides(fold)
+        sides = self.sides(fold)
         training, held_out = ([case for case in side if self.teaches(case, labels)] for side in sides)
         everywhere = {label for case in training for label in self.present(case, labels)}
         lacking = [label.name for label in labels if label not in everywhere]
@@ -113,8 +113,13 @@ class Dataset:
         """Return whether a case lacks any of some labels."""
         return any(len(self.present(case, labels)) < len(labels) for case in self.cases)
 
-    def _sides(self, fold: int | None) -> tuple[list[Case], list[Case]]:
-        """Return all cases not in a fold, and those in it."""
+    def sides(self, fold: int | None) -> tuple[list[Case], list[Case]]:
+        """Return all cases not in a fold, and those in it; all of them twice where the fold is None.
+
+        Raises:
+            OptionError: no such fold.
+            NoCasesError: the dataset names no case, or a side would be empty.
+        """
         if not self.cases:
             raise NoCasesError(
                 f"training on {self.manifest.name}",

@@ -18,6 +18,7 @@ from safetensors import deserialize
 from medseg.atomic import whole, write_bytes, write_json
 from medseg.errors import MissingFileError, PackageError
 from medseg.labels import LabelSet
+from medseg.postprocess import Rule, rules_as_json, rules_from_json
 from medseg.recipe import Recipe, parse_recipe
 from medseg.run import versions
 
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
 FORM = "medseg-model"
 FORM_VERSION = 1
 DESCRIPTION, WEIGHTS, ONNX = "model.json", "weights.safetensors", "model.onnx"
-# The folder in a package that holds its coarse model's, in the same form.
-COARSE = "coarse"
+# The folders in a package that hold its coarse model and the others of its ensemble, in the same form.
+COARSE, OTHERS = "coarse", "others"
 # A package's files are read into memory; the largest network in use has 2 GB of weights.
 LARGEST_BYTES = 8 * 2**30
+
+# Returns the bytes of a file in the package.
+Read = Callable[[str], bytes]
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,14 @@ class ModelPackage:
 
     Attributes:
         recipe: how it was trained and how it predicts.
-        labels: what its channels mean.
+        labels: what its channels mean; none where it was pretrained on scans without labels.
         channels: how many channels its images have.
         weights: by parameter name, as safetensors stores them.
         scores: the validation summary, and on which cases it was measured; empty when there is none.
         onnx: the network with its weights; None where it could not be exported.
         coarse: a model that finds where this one should look; None where there is none.
+        others: models of the same labels and channels whose logits are averaged with this one's, an ensemble.
+        rules: how label maps are cleaned.
     """
 
     recipe: Recipe
@@ -54,14 +60,20 @@ class ModelPackage:
     scores: dict[str, Any]
     onnx: bytes | None = None
     coarse: "ModelPackage | None" = None
+    others: tuple["ModelPackage", ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
-        """The SHA-256 of all that its predictions depend on: weights, network, recipe, labels and channels."""
+        """The SHA-256 of all that its predictions depend on: weights, network, recipe, labels, channels and rules."""
         digest = hashlib.sha256(self.weights)
         digest.update(self.onnx or b"")
         digest.update(self.coarse.sha256.encode() if self.coarse else b"")
+        for other in self.others:
+            digest.update(other.sha256.encode())
         choices = {"recipe": self.recipe_json, **self.labels.as_json(), "channels": self.channels}
+        if self.rules:
+            choices["postprocess"] = rules_as_json(self.rules)
         digest.update(json.dumps(choices, sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -74,8 +86,14 @@ class ModelPackage:
         """Return the network with its weights, for prediction.
 
         Raises:
-            PackageError: the weights are another network's.
+            PackageError: it was pretrained and segments nothing yet, or the weights are another network's.
         """
+        if not len(self.labels):
+            raise PackageError(
+                "segmenting with a pretrained network",
+                found="it has learnt from scans without labels, and tells none",
+                remedy="train it on labelled cases: medseg train RECIPE --data DATASET --from MODEL",
+            )
         from medseg.models import build_network, load_weights, unpack
 
         network = build_network(self.recipe, channels=self.channels, labels=len(self.labels), try_patch=False)
@@ -108,6 +126,8 @@ def _write(package: ModelPackage, folder: Path) -> None:
         "scores": package.scores,
         "versions": versions(),
         "coarse": package.coarse is not None,
+        "others": len(package.others),
+        "postprocess": rules_as_json(package.rules),
         "files": {name: {"sha256": _sha256(data), "bytes": len(data)} for name, data in files.items()},
     }
     for name, data in files.items():
@@ -115,6 +135,8 @@ def _write(package: ModelPackage, folder: Path) -> None:
     write_json(folder / DESCRIPTION, description)
     if package.coarse:
         _write(package.coarse, folder / COARSE)
+    for number, other in enumerate(package.others, start=1):
+        _write(other, folder / OTHERS / str(number))
 
 
 def _sha256(data: bytes) -> str:
@@ -158,7 +180,7 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(found)
 
 
-def _open(read: Callable[[str], bytes]) -> ModelPackage:
+def _open(read: Read) -> ModelPackage:
     """Build the package from its files."""
     description = json.loads(read(DESCRIPTION))
     if description.get("form") != FORM or description.get("form_version") != FORM_VERSION:
@@ -175,5 +197,12 @@ def _open(read: Callable[[str], bytes]) -> ModelPackage:
         weights=files[WEIGHTS],
         scores=description["scores"],
         onnx=files.get(ONNX),
-        coarse=_open(lambda name: read(f"{COARSE}/{name}")) if description.get("coarse") else None,
+        coarse=_open(_below(COARSE, read)) if description.get("coarse") else None,
+        others=tuple(_open(_below(f"{OTHERS}/{n}", read)) for n in range(1, description.get("others", 0) + 1)),
+        rules=rules_from_json(description.get("postprocess", [])),
     )
+
+
+def _below(folder: str, read: Read) -> Read:
+    """Return what reads the files of a folder in the package."""
+    return lambda name: read(f"{folder}/{name}")

@@ -1,6 +1,7 @@
-"""PreparedCase: a labelled scan as training reads it."""
+"""PreparedCase: a scan as training reads it, with or without labels."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,18 @@ from numpy.typing import NDArray
 from medseg.atomic import whole, write_json
 from medseg.volume import Geometry
 
-LABELLED = "labelled.npy"
+LABEL_MAP, LABELLED = "label_map.npy", "labelled.npy"
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
-    """A scan and its reference on the prepared grid.
+    """A scan and its reference, where it has one, on the prepared grid.
 
     Attributes:
         case_id: its id.
         image: float32, shape (C, I, J, K), prepared.
-        label_map: the dataset's label ids at the same voxels, shape (I, J, K).
+        label_map: the dataset's label ids at the same voxels, shape (I, J, K); 0 everywhere in a case without labels,
+            where it takes no space.
         points_voxel: some voxels of each label, in the order of the label set: one int32 array (n, 3) per label; n is 0
             where the case lacks it.
         geometry: the prepared grid.
@@ -45,7 +47,8 @@ class PreparedCase:
         with whole(folder) as temporary:
             temporary.mkdir(parents=True)
             np.save(temporary / "image.npy", self.image)
-            np.save(temporary / "label_map.npy", self.label_map)
+            if self.present:
+                np.save(temporary / LABEL_MAP, self.label_map)
             for index, points in enumerate(self.points_voxel):
                 np.save(temporary / f"points_{index}.npy", points)
             if self.labelled_voxel is not None:
@@ -58,13 +61,20 @@ class PreparedCase:
         """Read what `save` wrote; the arrays are memory maps."""
         facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
         points = sorted(folder.glob("points_*.npy"), key=lambda path: int(path.stem.removeprefix("points_")))
+        image: NDArray[np.float32] = np.load(folder / "image.npy", mmap_mode="r")
+        labelled = bool(facts["present"])
         return cls(
             case_id=facts["case_id"],
-            image=np.load(folder / "image.npy", mmap_mode="r"),
-            label_map=np.load(folder / "label_map.npy", mmap_mode="r"),
+            image=image,
+            label_map=np.load(folder / LABEL_MAP, mmap_mode="r") if labelled else unlabelled(image.shape[1:]),
             points_voxel=tuple(np.load(path) for path in points),
             geometry=Geometry.from_json(facts["geometry"]),
             native=Geometry.from_json(facts["native"]),
             present=tuple(facts["present"]),
             labelled_voxel=np.load(folder / LABELLED) if (folder / LABELLED).is_file() else None,
         )
+
+
+def unlabelled(shape: Sequence[int]) -> NDArray[np.uint8]:
+    """Return the label map of a case without labels: one 0, seen at every voxel."""
+    return np.broadcast_to(np.uint8(0), tuple(shape))

@@ -3,13 +3,16 @@
 import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 
 import psutil
 from threadpoolctl import threadpool_limits
 
 # More processes that draw patches than this no network waits for.
 MOST_DRAWING = 8
+# Where Linux tells a container how much memory it has (control groups, versions 2 and 1).
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 # glibc's mallopt parameters (malloc.h).
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
@@ -29,6 +32,15 @@ def drawing_workers(sharing: int = 1) -> int:
     """
     own = cores() // sharing
     return 0 if own <= 2 else min(MOST_DRAWING, own - 1)
+
+
+def ram_bytes() -> int:
+    """Return how much memory this process may take: the machine's, or its container's limit where that is less."""
+    limits = [int(psutil.virtual_memory().total)]
+    for path in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # no such file, or "max", which is no limit
+            limits.append(int(path.read_text(encoding="ascii")))
+    return min(limits)
 
 
 def ram_held() -> int:

@@ -4,7 +4,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -16,6 +16,8 @@ from medseg.shipped import recipe_path
 Probability = float
 Head = Literal["softmax", "sigmoid"]
 Sample = Literal["voxels", "components"]
+# The keys of `augment` that move voxels and leave intensities as they are.
+IN_SPACE = ("flip", "flip_axes", "affine", "scale", "rotate_degrees", "shift_voxels", "elastic", "elastic_voxels")
 
 
 class Section(BaseModel):
@@ -146,6 +148,9 @@ class Training(Section):
     """A key of `medseg.losses.LOSSES`."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """The highest rate of the one-cycle schedule."""
+    encoder_rate: float = Field(default=1.0, ge=0, le=1)
+    """The encoder's learning rate as a fraction of the decoder's. Below 1, an encoder that was trained before changes
+    little (`medseg train --from`); with 0 it is frozen, and its layers work as in prediction."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """AdamW's decay."""
     warm_up: float = Field(default=0.1, ge=0, lt=1)
@@ -172,6 +177,18 @@ class Training(Section):
         if min(value) < 1 or sorted(value)[1] == 1:
             raise ValueError("a patch has three sides of at least 1 voxel, of which one may be 1 (a 2D model)")
         return value
+
+
+class Pretraining(Section):
+    """What `medseg pretrain` hides of each patch, to be reconstructed from the rest."""
+
+    masked: float = Field(default=0.75, gt=0, lt=1)
+    """Fraction of the blocks that is hidden: 0.75 after He et al. 2022 ("Masked autoencoders are scalable vision
+    learners") and, for CNNs on 3D scans, Wald et al. 2025 ("Revisiting MAE pre-training for 3D medical image
+    segmentation")."""
+    block: int = Field(default=16, ge=1)
+    """Side of a block in voxels, 16 as Wald et al. have it for patches of 160; small ones can be filled in from their
+    edges, without knowing what is there."""
 
 
 class Prediction(Section):
@@ -218,6 +235,7 @@ class Recipe(Section):
     augment: Augment = Augment()
     model: Model = Model()
     training: Training = Training()
+    pretraining: Pretraining = Pretraining()
     prediction: Prediction = Prediction()
     coarse: Coarse | None = None
 
@@ -252,6 +270,15 @@ class Recipe(Section):
                 "coarse": None,
             }
         )
+
+    def pretraining_recipe(self) -> "Recipe":
+        """Return the recipe as pretraining follows it: patches come from anywhere and vary in space only.
+
+        What is to be reconstructed is the scan itself, and nothing that was added to it.
+        """
+        augment = Augment(**{key: getattr(self.augment, key) for key in IN_SPACE})
+        training = self.training.model_copy(update={"foreground": 0.0, "encoder_rate": 1.0})
+        return self.model_copy(update={"labels": None, "augment": augment, "training": training, "coarse": None})
 
     @property
     def two_dimensional(self) -> bool:
@@ -361,7 +388,6 @@ def _keys_beside(place: Sequence[str]) -> list[str]:
     section: type[BaseModel] = Recipe
     for part in place[:-1]:
         inner = section.model_fields[part].annotation
-        assert isinstance(inner, type)
-        assert issubclass(inner, BaseModel)
-        section = inner
+        kinds = (kind for kind in (inner, *get_args(inner)) if isinstance(kind, type))  # Coarse | None is two
+        section = next(kind for kind in kinds if issubclass(kind, BaseModel))
     return list(section.model_fields)

@@ -1,6 +1,8 @@
 """Segmenter: a network at work on whole scans, from a volume to its label map."""
 
 import itertools
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,17 +11,18 @@ from numpy.typing import NDArray
 
 from medseg.axes import AXES
 from medseg.choose import choose
-from medseg.engine import Engine, OpenVINOEngine
+from medseg.engine import Engine, EnsembleEngine, OpenVINOEngine
 from medseg.errors import OptionError
 from medseg.labels import LabelSet
 from medseg.package import ModelPackage
-from medseg.patches import Scratch, Tiling, slabs, slide
+from medseg.patches import Scratch, Slab, Tiling, slabs, slide
+from medseg.postprocess import Rule, postprocess
 from medseg.preprocess import prepare
 from medseg.presets import with_preset
 from medseg.recipe import Recipe
 from medseg.restore import Restorer
 from medseg.stopwatch import Stopwatch
-from medseg.volume import Geometry, LabelMap, Volume
+from medseg.volume import Geometry, LabelMap, Volume, resample
 
 ENGINES = ("auto", "openvino", "torch")
 # Where one of these exists there may be a GPU, and torch is asked; elsewhere it need not be imported to know.
@@ -33,27 +36,46 @@ class Prepared:
     Attributes:
         image: on the grid and with the intensities that the network expects.
         coarse: as the coarse network does; None where there is none.
+        others: as the others of an ensemble do, which prepare it their own way.
     """
 
     image: Volume
     coarse: Volume | None = None
+    others: tuple["Prepared", ...] = ()
 
 
 class Segmenter:
-    """Segments scans with one network, or with two.
+    """Segments scans with one network, or with several.
 
     Args:
         engine: runs the network.
         recipe: says how to prepare, tile and decide.
         labels: what the channels mean.
         coarse: finds where to look; None looks everywhere.
+        others: the others of an ensemble that prepare or tile scans in another way; their logits, times the number of
+            networks that each stands for, are averaged with this one's.
+        networks: how many networks the engine runs.
+        rules: how label maps are cleaned.
     """
 
-    def __init__(self, engine: Engine, recipe: Recipe, labels: LabelSet, *, coarse: "Segmenter | None" = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        recipe: Recipe,
+        labels: LabelSet,
+        *,
+        coarse: "Segmenter | None" = None,
+        others: Sequence["Segmenter"] = (),
+        networks: int = 1,
+        rules: Sequence[Rule] = (),
+    ) -> None:
         self.engine = engine
         self._recipe = recipe
         self._labels = labels
         self._coarse = coarse
+        self._others = tuple(others)
+        self._networks = networks
+        self._rules = tuple(rules)
 
     @classmethod
     def of(
@@ -66,12 +88,28 @@ class Segmenter:
             OptionError, DeviceError: no such device, or none that the engine runs on.
             PackageError: the model cannot be loaded by the engine.
         """
-        recipe = with_preset(package.recipe, preset)
-        runs = choose_engine(replace(package, recipe=recipe), engine=engine, device=device)
-        coarse = None
-        if preset == "fast" and package.coarse:
-            coarse = cls.of(package.coarse, engine=engine, device=device)
-        return cls(runs, recipe, package.labels, coarse=coarse)
+        alike: dict[str, list[ModelPackage]] = {}
+        for one in (package, *package.others):
+            own = replace(one, recipe=with_preset(one.recipe, preset))
+            alike.setdefault(_way(own.recipe), []).append(own)
+        first, *others = [
+            cls._of_alike(group, engine=engine, device=device, coarse=preset == "fast") for group in alike.values()
+        ]
+        first._others, first._rules = tuple(others), package.rules
+        return first
+
+    @classmethod
+    def _of_alike(cls, packages: Sequence[ModelPackage], *, engine: str, device: str, coarse: bool) -> "Segmenter":
+        """Return the segmenter of packages that prepare and tile scans in the same way."""
+        engines = [choose_engine(package, engine=engine, device=device) for package in packages]
+        first = packages[0]
+        return cls(
+            engines[0] if len(engines) == 1 else EnsembleEngine(engines),
+            first.recipe,
+            first.labels,
+            coarse=cls.of(first.coarse, engine=engine, device=device) if coarse and first.coarse else None,
+            networks=len(packages),
+        )
 
     def segment(self, volume: Volume, *, stopwatch: Stopwatch | None = None) -> LabelMap:
         """Return the label map of a scan, on the scan's own grid."""
@@ -83,7 +121,8 @@ class Segmenter:
     def prepare(self, volume: Volume) -> Prepared:
         """Return a scan on the grids and with the intensities that the networks expect."""
         coarse = self._coarse.prepare(volume).image if self._coarse else None
-        return Prepared(prepare(volume, self._recipe.preprocess), coarse)
+        others = tuple(other.prepare(volume) for other in self._others)
+        return Prepared(prepare(volume, self._recipe.preprocess), coarse, others)
 
     def predict(
         self,
@@ -113,16 +152,35 @@ class Segmenter:
             target=target,
             labels=self._labels,
             head=self._recipe.model.head,
-            pointwise=self.engine.pointwise,
+            pointwise=None if self._others else self.engine.pointwise,
         )
-        coming = slabs(self.engine, image.array, self._tiling(flips), scratch=scratch)
+        coming = self._said(prepared, image, flips=flips, scratch=scratch)
         while True:
             with watch.stage("infer"):
                 slab = next(coming, None)
             if slab is None:
-                return restorer.label_map()
+                break
             with watch.stage("restore"):
                 restorer.add(slab.values, axis=slab.axis, first=slab.first)
+        with watch.stage("restore"):
+            label_map = restorer.label_map()
+            return postprocess(label_map, self._rules, self._labels) if self._rules else label_map
+
+    def _said(self, prepared: Prepared, image: Volume, *, flips: bool, scratch: Scratch | None) -> Iterator[Slab]:
+        """Yield what the networks say of a prepared image, slab by slab, or at once where some see it on other grids.
+
+        Where one of the others sees nothing of the scan, it has no say.
+        """
+        if not self._others:
+            yield from slabs(self.engine, image.array, self._tiling(flips), scratch=scratch)
+            return
+        total = self.logits(image.array, flips=flips) * np.float32(self._networks)
+        for other, own in zip(self._others, prepared.others, strict=True):
+            there = other._where_to_look(own)
+            said = other.logits(there.array, flips=flips) * np.float32(other._networks)
+            total += resample(said, source=there.geometry, target=image.geometry)
+        total /= self._networks + sum(other._networks for other in self._others)
+        yield Slab(axis=0, first=0, values=total)
 
     def _where_to_look(self, prepared: Prepared) -> Volume:
         """Return the part of a prepared image around what the coarse network finds; all where it finds nothing."""
@@ -168,6 +226,12 @@ class Segmenter:
             placement=settings.placement,
             edges=settings.edges,
         )
+
+
+def _way(recipe: Recipe) -> str:
+    """Return what is the same for recipes that prepare and tile scans in the same way."""
+    facts = [recipe.preprocess, recipe.prediction, recipe.coarse]
+    return json.dumps([fact and fact.model_dump(mode="json") for fact in facts] + [recipe.training.patch])
 
 
 def choose_engine(package: ModelPackage, *, engine: str = "auto", device: str = "auto") -> Engine:

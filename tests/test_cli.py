@@ -20,7 +20,17 @@ from medseg.labels import LabelSet
 from medseg.progress import Progress
 from medseg.volume import write_image, write_rtstruct, write_seg
 
-COMMANDS = [["demo"], ["train"], ["plan"], ["predict"], ["evaluate"], ["overlay"], ["data", "check"], ["data", "list"]]
+COMMANDS = [
+    ["demo"],
+    ["train"],
+    ["pretrain"],
+    ["plan"],
+    ["predict"],
+    ["evaluate"],
+    ["overlay"],
+    ["data", "check"],
+    ["data", "list"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -31,7 +31,7 @@ FLOORS = [
     {"volume", "cases", "picture", "manifest", "dataset", "prepared_case", "recipe", "run"},
     {"preprocess", "augment", "patches", "models", "engine", "baselines", "losses", "restore", "postprocess", "metrics"}
     | {"overlay", "presets", "synthetic"},
-    {"package", "segment"},
+    {"package", "ensemble", "segment"},
     {"train", "plan", "predict", "evaluate", "report", "check"},
     {"demo"},
     {"cli"},

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
 from threadpoolctl import threadpool_info
 
-from medseg.processor import cores, one_thread_for_numpy
+from medseg.processor import cores, one_thread_for_numpy, ram_bytes
 
 
 def test_the_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,6 +18,15 @@ def test_the_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
     assert cores() == 16
+
+
+def test_memory_is_the_machines_or_what_its_container_allows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine = psutil.virtual_memory().total
+    limits = tmp_path / "memory.max", tmp_path / "nowhere"
+    monkeypatch.setattr("medseg.processor.CONTAINER_LIMITS", limits)
+    for text, expected in [("max\n", machine), ("123456789\n", 123456789), (f"{2**63 - 1}\n", machine)]:
+        limits[0].write_text(text)
+        assert ram_bytes() == expected
 
 
 def test_numpys_products_take_one_thread_in_the_block_and_the_same_as_before_after_it() -> None:

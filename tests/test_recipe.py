@@ -54,7 +54,7 @@ def test_an_empty_file_is_the_recipe_of_all_defaults(tmp_path: Path) -> None:
 def test_a_written_recipe_spells_every_default_out() -> None:
     text = Recipe().to_toml()
     sections = {name: type(value) for name, value in Recipe() if hasattr(value, "model_fields_set")}
-    assert len(sections) == 5
+    assert len(sections) == 6
     for section, kind in sections.items():
         assert f"[{section}]" in text
         for key, field in kind.model_fields.items():
@@ -83,9 +83,10 @@ def test_a_patch_with_a_one_makes_a_2d_model(patch: tuple[int, int, int], flat: 
         ("[training]\nepohcs = 5", "no key 'training.epohcs'", "did you mean 'epochs'"),
         ("[trainign]\nepochs = 5", "no key 'trainign'", "did you mean 'training'"),
         ("manifset = 'msd_spleen'", "no key 'manifset'", "did you mean 'manifest'"),
+        ("[coarse]\nmargin = 3", "no key 'coarse.margin'", "did you mean 'margin_mm'"),
         ("[prediction]\nzzzzzz = 1", "no key 'prediction.zzzzzz'", "the keys there are edges, flips, overlap"),
     ],
-    ids=["key", "section", "top", "nothing near"],
+    ids=["key", "section", "top", "a section that may be left out", "nothing near"],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path: Path, text: str, found: str, remedy: str) -> None:
     with pytest.raises(RecipeError, match=found) as caught:
@@ -117,6 +118,9 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path: Path, text: st
         ("training", "epochs", 2.5),
         ("training", "learning_rate", 0),
         ("training", "learning_rate", float("inf")),
+        ("training", "encoder_rate", 1.5),
+        ("pretraining", "masked", 1.0),
+        ("pretraining", "block", 0),
         ("prediction", "overlap", 1.0),
     ],
 )

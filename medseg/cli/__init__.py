@@ -3,8 +3,21 @@
 Commands import libraries inside, so that help and usage errors come at once.
 """
 
-from medseg.cli import demo, train, plan, predict, evaluate, overlay, data  # isort: skip  # help lists them so
+from medseg.cli import demo, train, pretrain, plan, predict, evaluate, overlay, data  # isort: skip  # help lists them so
 from medseg.cli.frame import app, main, run
 from medseg.interrupt import Terminated
 
-__all__ = ["Terminated", "app", "data", "demo", "evaluate", "main", "overlay", "plan", "predict", "run", "train"]
+__all__ = [
+    "Terminated",
+    "app",
+    "data",
+    "demo",
+    "evaluate",
+    "main",
+    "overlay",
+    "plan",
+    "predict",
+    "pretrain",
+    "run",
+    "train",
+]

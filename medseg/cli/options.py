@@ -20,6 +20,30 @@ Labels = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Of the first weights and of every patch drawn.", min=0, max=2**31 - 1)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="section.key=value, such as training.epochs=50; repeatable.", show_default=False),
+]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="End with the same weights, bit for bit, however often it was broken off and resumed, on one machine "
+        "with the same number of threads. Slower on a GPU.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on from the run's last checkpoint, or the one before if that is damaged."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes that draw patches; left out, by the machine's cores.", min=0, show_default=False),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Where prepared cases are kept; runs may share it. Left out: the run.", show_default=False),
+]
 
 
 def manifest_of(named: str | None) -> "Manifest | None":

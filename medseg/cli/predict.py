@@ -15,7 +15,14 @@ from medseg.errors import OptionError
 @app.command("predict")
 @command
 def predict_command(
-    model: Annotated[Path, typer.Argument(help="A run, or a model package (folder or .zip).", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A run, or a model package (folder or .zip). Several joined by commas are an ensemble: what their "
+            "networks say is averaged.",
+            show_default=False,
+        ),
+    ],
     inputs: Annotated[
         list[Path],
         typer.Argument(
@@ -100,14 +107,14 @@ def predict_command(
     """Segment scans: each label map has its scan's own shape and affine. A bad scan is reported; the others go on."""
     from medseg.amount import memory_bytes
     from medseg.cases import find_cases
-    from medseg.package import load_package
+    from medseg.ensemble import load_models
     from medseg.predict import Settings, chosen_formats, kept_key, new_key, predict
     from medseg.shard import Shard
 
     if key_file and not deidentify:
         raise OptionError(f"--key-file {key_file}", found="nothing is replaced", remedy="add --deidentify")
     formats, part = chosen_formats(form), Shard.parse(shard)
-    package = load_package(model)
+    package = load_models(model)
     key = kept_key(key_file, out=out) if key_file else new_key() if deidentify else None
     limit = memory_bytes(max_ram, option="--max-ram") if max_ram else None
     settings = Settings(formats, key=key, allow_gaps=allow_gaps, overlay=overlay, preset=preset, max_ram=limit)

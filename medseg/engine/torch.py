@@ -39,7 +39,9 @@ class TorchEngine(Engine):
         compiled: bool = False,
     ) -> None:
         self._form = torch.channels_last_3d if channels_last else torch.contiguous_format
-        network = network.to(device, memory_format=self._form)  # type: ignore[call-overload]
+        network = network.to(device)
+        if channels_last:
+            network = network.to(memory_format=self._form)
         self._network: Any = torch.compile(network) if compiled else network
         self._place = device
         self.device = str(device)

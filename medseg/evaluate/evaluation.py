@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.atomic import write_json
-from medseg.errors import DuplicateCaseError, MedsegError, MissingFileError
+from medseg.errors import DuplicateCaseError, MedsegError, MissingFileError, PackageError
 from medseg.labels import LabelSet
 from medseg.metrics import CaseScore, score_label_map, summarise, write_metrics
 from medseg.progress import Notify, Progress, ignore
@@ -57,8 +57,10 @@ def evaluate(
     Raises:
         MissingFileError, EmptyFolderError: there is nothing to score.
         DuplicateCaseError: a folder holds a case id twice.
+        PackageError: the predictions are a run of pretraining, which segments nothing.
         UnwritableError: the results cannot be written.
     """
+    _refuse_pretrained(predictions)
     Run(folder)
     pairs, failed, unpredicted = _pairs(predictions, references)
     labels = labels or run_labels(predictions)
@@ -89,11 +91,30 @@ def evaluate(
 
 def run_labels(predictions: Path) -> LabelSet | None:
     """Return the labels of the run that made a folder of predictions, or None where it left no run.json."""
+    try:
+        return LabelSet.from_json(_record(predictions)["labels"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _record(predictions: Path) -> Any:
+    """Return what the run.json beside predictions says; nothing where there is none that can be read."""
     record = predictions / "run.json" if predictions.is_dir() else predictions.parent / "run.json"
     try:
-        return LabelSet.from_json(json.loads(record.read_text(encoding="utf-8"))["labels"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _refuse_pretrained(predictions: Path) -> None:
+    """Raise PackageError for a run that has pretrained a network, which segments nothing yet."""
+    record = _record(predictions)
+    if isinstance(record, dict) and record.get("command") == "pretrain":
+        raise PackageError(
+            f"evaluating {predictions}",
+            found="it is a run of pretraining, whose network tells no labels",
+            remedy=f"train it on labelled cases: medseg train RECIPE --data DATASET --from {predictions}",
+        )
 
 
 Pair = tuple[str, Source, Source]

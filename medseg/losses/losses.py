@@ -65,10 +65,9 @@ def cross_entropy(logits: Tensor, target: Target, head: Head) -> Tensor:
     """Cross-entropy, −mean Σ_c y·log p, for a softmax head; for a sigmoid head the same as `bce`."""
     if head == "sigmoid":
         return bce(logits, target, head)
-    ids = target.channels.argmax(dim=1)
     if target.known is None:
-        return F.cross_entropy(logits, ids)
-    return mean(F.cross_entropy(logits, ids, reduction="none")[:, None], target, head)
+        return F.cross_entropy(logits, target.channels)
+    return mean(F.cross_entropy(logits, target.channels, reduction="none")[:, None], target, head)
 
 
 def bce(logits: Tensor, target: Target, head: Head) -> Tensor:

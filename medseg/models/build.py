@@ -41,9 +41,21 @@ def build_network(recipe: Recipe, *, channels: int, labels: int, try_patch: bool
         UnknownNameError: no model of that name.
         RecipeError: an option the network does not take, or a patch it cannot halve.
     """
+    outputs = labels + 1 if recipe.model.head == "softmax" else labels
+    return build_with_outputs(recipe, channels=channels, outputs=outputs, try_patch=try_patch)
+
+
+def build_with_outputs(recipe: Recipe, *, channels: int, outputs: int, try_patch: bool = True) -> nn.Module:
+    """Return the recipe's network with fresh weights and so many channels coming out, whatever they stand for.
+
+    Args:
+        recipe: names the model, its options and its patch.
+        channels: of the image.
+        outputs: of the network.
+        try_patch: as in `build_network`, which has the errors, too.
+    """
     patch = recipe.training.patch
     sides = tuple(side for side in patch if side > 1)
-    outputs = labels + 1 if recipe.model.head == "softmax" else labels
     make = choose(MODELS, recipe.model.name, kind="model")
     try:
         network = make(Task(channels, outputs, sides), **recipe.model.options)

@@ -1,11 +1,14 @@
-"""The networks, all MONAI's. A new one is a function here and a line in MODELS."""
+"""The networks, all MONAI's. A new one is a function here, a line in MODELS and one in ENCODERS."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from monai.networks import nets
 from torch import nn
+
+from medseg.choose import choose
 
 
 @dataclass(frozen=True)
@@ -136,3 +139,30 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "swin_unetr": swin_unetr,
     "basic_unet": basic_unet,
 }
+
+# What the names in a network's encoder begin with, as a pattern: the layers on the way down to the coarsest features,
+# and what MONAI calls encoders beside them. MONAI nests two of its U-Nets: in each `submodule`, 0 goes down, 1 holds
+# the levels below and 2 goes up; the lowest one has no numbers.
+ENCODERS: dict[str, str] = {
+    "unet": r"model(\.1\.submodule)*\.(0|conv|residual|adn)\.",
+    "dynunet": r"input_block|downsamples|bottleneck",
+    "segresnet": r"convInit|down_layers",
+    "attention_unet": r"model(\.1\.submodule)*\.(0|conv)\.",
+    "vnet": r"in_tr|down_tr",
+    "unetr": r"vit|encoder",
+    "swin_unetr": r"swinViT|encoder",
+    "basic_unet": r"conv_0|down_",
+}
+
+
+def in_encoder(name: str, model: str) -> bool:
+    """Say whether a layer, parameter or buffer belongs to the encoder of its network.
+
+    Args:
+        name: as `named_modules` and `state_dict` give it; in a 2D network it begins with that of the network within.
+        model: a key of MODELS.
+
+    Raises:
+        UnknownNameError: no model of that name.
+    """
+    return re.match(rf"(network\.)?({choose(ENCODERS, model, kind='model')})", name) is not None

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-import psutil
 import torch
+
+from medseg.processor import ram_bytes
 
 # The rest is for the system and for the programs beside the training.
 SHARE_OF_RAM, SHARE_OF_GPU = 0.5, 0.8
@@ -33,7 +34,10 @@ class Budget:
 
 
 def memory_to_use(device: torch.device) -> int:
-    """Return how many bytes a training may take where nobody says: 80 % of a GPU's, otherwise half of the machine's."""
+    """Return how many bytes a training may take where nobody says.
+
+    80 % of a GPU's; on the CPU half of the machine's, or of what its container allows.
+    """
     if device.type == "cuda":
         return int(SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory)
-    return int(SHARE_OF_RAM * psutil.virtual_memory().total)
+    return int(SHARE_OF_RAM * ram_bytes())

@@ -1,7 +1,8 @@
-"""Prepare labelled cases once, and find them again under a key of everything they depend on."""
+"""Prepare cases once, and find them again under a key of everything they depend on."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from medseg.dataset import Dataset, sha256_of
 from medseg.labels import LabelSet
 from medseg.manifest import Case
-from medseg.prepared_case import PreparedCase
+from medseg.prepared_case import PreparedCase, unlabelled
 from medseg.preprocess.points import some_points
 from medseg.preprocess.prepare import prepare
 from medseg.recipe import Preprocess, Sample
@@ -45,6 +46,36 @@ def prepare_case(
         label_map = read_reference(reference, geometry=volume.geometry, labels=named)
         present = tuple(label in dataset.present(case, labels) for label in labels)
         _prepare(case.case_id, volume, label_map, settings, labels, present, sample).save(folder)
+    return folder
+
+
+def prepare_scan(source: Source, *, channels: int, settings: Preprocess, cache: Path) -> Path:
+    """Return the folder of a scan prepared without labels, made anew only when its files or the settings have changed.
+
+    Args:
+        source: the scan.
+        channels: how many it has to have.
+        settings: the recipe's `preprocess` section.
+        cache: the folder of prepared cases.
+
+    Raises:
+        MedsegError: the scan cannot be used; `errors.py` lists the codes.
+    """
+    facts = {"form": PREPARED_FORM, "settings": settings.model_dump(mode="json"), "channels": channels}
+    key = _hash(facts | {"files": _digests(_files(source))})
+    folder = cache / f"{source.case_id}-{key[:16]}"
+    if not folder.is_dir():
+        volume = read_volume(source, channels=channels)
+        prepared = prepare(volume, settings)
+        PreparedCase(
+            case_id=source.case_id,
+            image=prepared.array,
+            label_map=unlabelled(prepared.geometry.shape),
+            points_voxel=(),
+            geometry=prepared.geometry,
+            native=volume.geometry,
+            present=(),
+        ).save(folder)
     return folder
 
 
@@ -85,8 +116,18 @@ def _key(paths: list[Path], settings: Preprocess, labels: LabelSet, named: Label
         "known_ids": sorted(named.known_ids),
         "ignored_ids": sorted(named.ignored_ids),
         "names": [(label.id, label.name) for label in named],
-        "files": [sha256_of(path) for path in paths if path.is_file()],
+        "files": _digests(paths),
     }
+    return _hash(facts)
+
+
+def _digests(paths: Sequence[Path]) -> list[str]:
+    """Return the SHA-256 of each file that is there."""
+    return [sha256_of(path) for path in paths if path.is_file()]
+
+
+def _hash(facts: dict[str, Any]) -> str:
+    """Return a hash of plain facts."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

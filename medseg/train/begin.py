@@ -1,20 +1,19 @@
-"""Begin a training: recipe and dataset seen to fit each other, and the trainer, fresh or as a checkpoint left it."""
+"""Begin a training: recipe and dataset seen to fit each other, and the trainer as a checkpoint left it."""
 
 import hashlib
 import json
-
-import torch
+from typing import Any
 
 from medseg.across import processes, rank, wait
 from medseg.atomic import write_text
 from medseg.dataset import Dataset
 from medseg.errors import ManifestError, RecipeError, TrainingError
 from medseg.labels import LabelSet
-from medseg.models import build_network
+from medseg.manifest import Manifest
 from medseg.progress import Notify
 from medseg.recipe import Recipe
 from medseg.run import Run, as_line, read_lines
-from medseg.train.checkpoint import State, has_checkpoint
+from medseg.train.checkpoint import has_checkpoint
 from medseg.train.trainer import Trainer
 
 
@@ -24,13 +23,7 @@ def chosen_labels(recipe: Recipe, dataset: Dataset) -> LabelSet:
     Raises:
         RecipeError, ManifestError, UnknownNameError: they do not.
     """
-    modalities = ", ".join(dataset.manifest.modality.values())
-    if recipe.preprocess.window_hu is not None and "MR" in modalities.upper():
-        raise RecipeError(
-            f"training on {dataset.manifest.name}",
-            found=f"the recipe has a window in HU, and the images are {modalities}",
-            remedy="leave window_hu out, or choose a recipe for MR",
-        )
+    check_window(recipe, dataset.manifest)
     labels = dataset.manifest.label_set.select(recipe.labels)
     if not labels.labels:
         raise ManifestError(
@@ -45,6 +38,17 @@ def chosen_labels(recipe: Recipe, dataset: Dataset) -> LabelSet:
     return labels
 
 
+def check_window(recipe: Recipe, manifest: Manifest) -> None:
+    """Raise RecipeError when the recipe wants Hounsfield units of a dataset that has none."""
+    modalities = ", ".join(manifest.modality.values())
+    if recipe.preprocess.window_hu is not None and "MR" in modalities.upper():
+        raise RecipeError(
+            f"training on {manifest.name}",
+            found=f"the recipe has a window in HU, and the images are {modalities}",
+            remedy="leave window_hu out, or choose a recipe for MR",
+        )
+
+
 def check_batch(recipe: Recipe) -> None:
     """Raise RecipeError when the processes cannot share a batch evenly."""
     if recipe.training.batch % processes():
@@ -55,48 +59,40 @@ def check_batch(recipe: Recipe) -> None:
         )
 
 
-def begin(
-    run: Run,
-    recipe: Recipe,
-    dataset: Dataset,
-    labels: LabelSet,
-    *,
-    fold: int | None,
-    device: torch.device,
-    seed: int,
-    resume: bool,
-    notify: Notify,
-) -> Trainer:
-    """Return the trainer, fresh or as the checkpoint left it, and write down what the run is about.
+def check_folder(run: Run, *, resume: bool) -> None:
+    """Raise TrainingError when a run is there already and is not to be resumed, or is a cross-validation."""
+    folds = any(run.folder.glob("fold_*"))
+    if folds or (has_checkpoint(run.checkpoint) and not resume):
+        raise TrainingError(
+            f"training into {run.folder}",
+            found=f"a run is there already{', of all folds' * folds}",
+            remedy="choose another --out" if folds else "add --resume to go on with it, or choose another --out",
+        )
+
+
+def begin(run: Run, trainer: Trainer, recipe: Recipe, *, notify: Notify) -> None:
+    """Have the trainer go on from the run's checkpoint, where there is one, and write down what the run is about.
 
     The journal goes as far as the checkpoint: lines of later epochs are left out, and will be written again.
 
     Raises:
-        TrainingError: a run is there already and is not resumed, or the checkpoint is another run's.
+        TrainingError: the checkpoint is another run's, or cannot be read.
     """
-    there = has_checkpoint(run.checkpoint)
-    if there and not resume:
-        raise TrainingError(
-            f"training into {run.folder}",
-            found="a run is there already",
-            remedy="add --resume to go on with it, or choose another --out",
-        )
-    torch.manual_seed(seed)
-    network = build_network(recipe, channels=dataset.manifest.channels, labels=len(labels)).to(device)
-    state = State(_fingerprint(recipe, dataset, labels, fold, seed))
-    trainer = Trainer(network, recipe, labels, device=device, seed=seed, state=state)
-    if there:
+    if has_checkpoint(run.checkpoint):
         trainer.load(run.checkpoint, notify=notify)
     if rank() == 0:
         kept = [line for line in read_lines(run.journal) if line["epoch"] <= trainer.state.epoch]
         write_text(run.journal, "".join(map(as_line, kept)))
         write_text(run.recipe, recipe.to_toml())
     wait()
-    return trainer
 
 
-def _fingerprint(recipe: Recipe, dataset: Dataset, labels: LabelSet, fold: int | None, seed: int) -> str:
-    """Return a hash of what a run is started with."""
-    case_ids = [case.case_id for case in dataset.cases]
-    facts = [recipe.model_dump(mode="json"), labels.as_json(), dataset.manifest.name, case_ids, fold, seed]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+def fingerprint(recipe: Recipe, *facts: Any) -> str:
+    """Return a hash of what a run is started with: its recipe and plain facts.
+
+    Keys that change nothing are not in it, so that a run goes on that was begun before there were such keys.
+    """
+    choices = recipe.model_dump(mode="json", exclude={"pretraining"})
+    if recipe.training.encoder_rate == 1:
+        del choices["training"]["encoder_rate"]
+    return hashlib.sha256(json.dumps([choices, *facts]).encode()).hexdigest()

@@ -1,7 +1,8 @@
 """Cases of a training: prepared once, and those that cannot be used told of and left out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -43,38 +44,72 @@ def prepare_cases(
     """
     split = dataset.split(fold, labels)
     cases = list({case.case_id: case for side in split for case in side}.values())
-    own = count(1)
-
-    def prepare(case: Case) -> Path | MedsegError:
-        result: Path | MedsegError
-        message = ""
-        try:
-            result = prepare_case(
-                dataset, case, settings=recipe.preprocess, labels=labels, cache=cache, sample=recipe.training.sample
-            )
-        except UnwritableError:  # no fault of the case: the next one would not fit either
-            raise
-        except MedsegError as error:
-            result = error
-            message = f"{case.case_id} is left out: {error.code} {error}"
-        notify(Progress("prepare", next(own), -(-len(cases) // processes()), note=case.case_id, message=message))
-        return result
-
-    results = {case.case_id: result for case, result in zip(cases, shared(prepare, cases), strict=True)}
-    prepared = {case_id: result for case_id, result in results.items() if isinstance(result, Path)}
-    failed = {case_id: result for case_id, result in results.items() if isinstance(result, MedsegError)}
+    todo = {
+        case.case_id: partial(
+            prepare_case,
+            dataset,
+            case,
+            settings=recipe.preprocess,
+            labels=labels,
+            cache=cache,
+            sample=recipe.training.sample,
+        )
+        for case in cases
+    }
+    prepared, failed = prepare_each(todo, notify=notify)
     training, validation = (_usable(side, prepared, failed) for side in split)
     return Cases(training, validation, failed)
 
 
-def _usable(cases: Sequence[Case], prepared: dict[str, Path], failed: dict[str, MedsegError]) -> list[Placed]:
+def prepare_each(
+    todo: Mapping[str, Callable[[], Path]], *, notify: Notify
+) -> tuple[dict[str, Path], dict[str, MedsegError]]:
+    """Have every case prepared; the processes of a training share them.
+
+    Args:
+        todo: case id → what prepares it and returns its folder.
+        notify: hears of each case of this process, and of those that cannot be used.
+
+    Returns:
+        Case id → folder, and case id → error.
+
+    Raises:
+        UnwritableError: the cache cannot be written to.
+    """
+    own = count(1)
+
+    def prepare(case_id: str) -> Path | MedsegError:
+        result: Path | MedsegError
+        message = ""
+        try:
+            result = todo[case_id]()
+        except UnwritableError:  # no fault of the case: the next one would not fit either
+            raise
+        except MedsegError as error:
+            result = error
+            message = f"{case_id} is left out: {error.code} {error}"
+        notify(Progress("prepare", next(own), -(-len(todo) // processes()), note=case_id, message=message))
+        return result
+
+    results = dict(zip(todo, shared(prepare, list(todo)), strict=True))
+    prepared = {case_id: result for case_id, result in results.items() if isinstance(result, Path)}
+    failed = {case_id: result for case_id, result in results.items() if isinstance(result, MedsegError)}
+    return prepared, failed
+
+
+def nothing_left(failed: Mapping[str, MedsegError], case_ids: Sequence[str]) -> NoCasesError:
+    """Return the error of cases of which none can be used."""
+    first = failed[case_ids[0]]
+    return NoCasesError(
+        "choosing cases",
+        found=f"none of {len(case_ids)} can be used; the first says {first.code} {first}",
+        remedy="mend the cases; `medseg data check` lists what is wrong with each",
+    )
+
+
+def _usable(cases: Sequence[Case], prepared: Mapping[str, Path], failed: Mapping[str, MedsegError]) -> list[Placed]:
     """Return the cases that could be prepared, each with its folder."""
     usable = [(case, prepared[case.case_id]) for case in cases if case.case_id in prepared]
     if not usable:
-        first = failed[cases[0].case_id]
-        raise NoCasesError(
-            "choosing cases",
-            found=f"none of {len(cases)} can be used; the first says {first.code} {first}",
-            remedy="mend the cases; `medseg data check` lists what is wrong with each",
-        )
+        raise nothing_left(failed, [case.case_id for case in cases])
     return usable

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn, uint8
@@ -104,7 +105,7 @@ def load_checkpoint(
     if state.fingerprint != fingerprint:
         raise TrainingError(
             f"resuming from {folder}",
-            found="the run was started with another recipe, dataset, fold or seed",
+            found="the run was started with another recipe, dataset, fold, seed or --from",
             remedy="give the same ones, or choose another --out",
         )
     load_weights(network, _named(tensors, "weights."))
@@ -114,8 +115,8 @@ def load_checkpoint(
         moments: dict[str, Any] = {}
         for moment in MOMENTS:
             if f"{moment}.{name}" in tensors:
-                place = "cpu" if moment == "step" else parameter.device
-                moments[moment] = tensors[f"{moment}.{name}"].to(place)
+                saved = tensors[f"{moment}.{name}"]  # the moments lie in memory as their parameter does
+                moments[moment] = saved if moment == "step" else torch.empty_like(parameter).copy_(saved)
         if moments:
             optimizer.state[parameter] = moments
     return state

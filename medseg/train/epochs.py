@@ -24,7 +24,7 @@ Samples = Iterator[Sequence[Tensor]]
 
 
 def take_epochs(
-    run: Run, settings: Training, trainer: Trainer, samples: Samples, validator: Validator, *, notify: Notify
+    run: Run, settings: Training, trainer: Trainer, samples: Samples, validator: Validator | None, *, notify: Notify
 ) -> None:
     """Train from where the trainer stands to the end of the last epoch.
 
@@ -36,7 +36,7 @@ def take_epochs(
         settings: the recipe's section.
         trainer: takes the steps.
         samples: what `Trainer.step` takes, from the next step on.
-        validator: scores the epochs.
+        validator: scores the epochs; None where nothing is segmented that could be scored.
         notify: hears of each step and epoch.
     """
     with _kept(run, trainer):
@@ -84,10 +84,10 @@ def _take_steps(run: Run, settings: Training, trainer: Trainer, samples: Samples
         then = time.perf_counter()
 
 
-def _validate(run: Run, settings: Training, trainer: Trainer, validator: Validator) -> float | None:
+def _validate(run: Run, settings: Training, trainer: Trainer, validator: Validator | None) -> float | None:
     """Return the Dice of the averaged weights when it is time, and keep those that had the best."""
     epoch, state = trainer.state.epoch + 1, trainer.state
-    if epoch % settings.validate_every and epoch < settings.epochs:
+    if validator is None or (epoch % settings.validate_every and epoch < settings.epochs):
         return None
     dice = validator.dice(most=settings.validation_cases)
     if state.best_dice is None or dice > state.best_dice:

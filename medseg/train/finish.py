@@ -1,5 +1,6 @@
 """Finish a training: every validation case scored, and the model package."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -18,8 +19,15 @@ from medseg.train.validate import Validator
 
 
 def score(run: Run, validator: Validator, scored_on: str, *, notify: Notify) -> dict[str, Any]:
-    """Score every validation case, write the tables, and return the summary; `scored_on` says what the cases are."""
-    rows = validator.scores(notify=notify)
+    """Segment and score every validation case, write label maps and tables, and return the summary.
+
+    Args:
+        run: where they go.
+        validator: has the cases.
+        scored_on: what the cases are.
+        notify: hears of each.
+    """
+    rows = validator.scores(keep=run.validation, notify=notify)
     summary = {"scored_on": scored_on, **summarise(rows)}
     if rank() == 0:
         write_metrics(run.validation / "metrics.csv", rows)
@@ -38,10 +46,10 @@ def package(
     notify: Notify,
 ) -> None:
     """Write the model package of a trained network; where it cannot be exported, torch will run it."""
-    onnx = None
+    coarse = load_package(run.coarse) if run.coarse.is_dir() else None
+    made = ModelPackage(recipe, labels, channels, pack(weights_of(network)), scores, coarse=coarse)
     try:
-        onnx = to_onnx(network, patch=recipe.training.patch, channels=channels)
+        made = replace(made, onnx=to_onnx(made.network(), patch=recipe.training.patch, channels=channels))
     except PackageError as error:
         notify(Progress("export", 0, 1, message=f"{error.code} {error}"))
-    coarse = load_package(run.coarse) if run.coarse.is_dir() else None
-    save_package(ModelPackage(recipe, labels, channels, pack(weights_of(network)), scores, onnx, coarse), run.model)
+    save_package(made, run.model)

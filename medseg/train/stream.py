@@ -14,6 +14,7 @@ from medseg.across import processes, rank
 from medseg.augment import Augmenter
 from medseg.patches import draw_patch
 from medseg.prepared_case import PreparedCase
+from medseg.processor import drawing_workers
 from medseg.recipe import Recipe
 
 
@@ -52,7 +53,7 @@ class PatchStream(Dataset[tuple[Tensor, ...]]):
         return (*patch, torch.tensor(case.present)) if self._partial else patch
 
 
-def batches(stream: PatchStream, *, batch: int, first: int, last: int, workers: int) -> DataLoader[Any]:
+def batches(stream: PatchStream, *, batch: int, first: int, last: int, workers: int | None) -> DataLoader[Any]:
     """Return this process's share of the batches for the steps from `first` up to, not including, `last`.
 
     Args:
@@ -60,17 +61,18 @@ def batches(stream: PatchStream, *, batch: int, first: int, last: int, workers: 
         batch: samples of a step in all processes, of which each takes as many as the others.
         first: the next step.
         last: the step to stop before.
-        workers: processes that draw for this one; with 0 it draws itself.
+        workers: processes that draw for this one; with 0 it draws itself, and None chooses by the machine's cores.
     """
     share = batch // processes()
+    drawing = drawing_workers(processes()) if workers is None else workers
     starts = range(first * batch + rank() * share, last * batch, batch)
     return DataLoader(
         stream,
         batch_sampler=[list(range(start, start + share)) for start in starts],
-        num_workers=workers,
+        num_workers=drawing,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_begin_worker,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=4 if drawing else None,
     )
 
 

@@ -10,15 +10,15 @@ from torch.nn.parallel import DistributedDataParallel
 from medseg.across import mean_over_processes, processes, rank
 from medseg.engine.torch import uses_bf16
 from medseg.errors import TrainingError
-from medseg.labels import LabelSet
-from medseg.losses import build_loss
+from medseg.models import channels_last
 from medseg.progress import Notify
 from medseg.recipe import Recipe
 from medseg.train.average import Average
 from medseg.train.batch_norm import share_batch_norm
 from medseg.train.checkpoint import State, load_checkpoint, save_checkpoint
+from medseg.train.encoder import encoder_layers, parameter_groups
+from medseg.train.objective import Objective
 from medseg.train.schedule import learning_rate
-from medseg.train.target import encode, target_table
 
 # Gradients overflow now and then in bfloat16; so often in a row, training has come apart.
 LEFT_OUT_AT_MOST = 5
@@ -30,7 +30,7 @@ class Trainer:
     Args:
         network: to be trained, on its device.
         recipe: how.
-        labels: what the channels mean.
+        objective: what a step makes of a sample.
         device: where the network is.
         seed: of dropout and every patch.
         state: where training stands; counted up in place.
@@ -40,21 +40,29 @@ class Trainer:
     """
 
     def __init__(
-        self, network: nn.Module, recipe: Recipe, labels: LabelSet, *, device: torch.device, seed: int, state: State
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        objective: Objective,
+        *,
+        device: torch.device,
+        seed: int,
+        state: State,
     ) -> None:
-        settings = recipe.training
+        settings, model = recipe.training, recipe.model.name
         several = processes() > 1
+        network = channels_last(network) if device.type == "cpu" else network
         self.network = share_batch_norm(network, device) if several else network
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        groups = parameter_groups(self.network, model, rate=settings.encoder_rate)
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         self.state = state
         self.torn = False
         self._forward = DistributedDataParallel(self.network, static_graph=True) if several else self.network
         self._average = Average(self.network, settings.average) if settings.average else None
         self._settings = settings
-        self._loss = build_loss(settings.loss, recipe.model.head)
-        self._table = target_table(labels, recipe.model.head).to(device)
+        self._objective = objective
+        self._trained = [parameter for group in groups for parameter in group["params"]]
+        self._frozen = encoder_layers(self.network, model) if settings.encoder_rate == 0 else []
         self._device = device
         self._bf16 = uses_bf16(recipe.training.precision, device)
         self._seed = seed
@@ -86,30 +94,30 @@ class Trainer:
             folder, self.network, self.optimizer, average, fingerprint=self.state.fingerprint, notify=notify
         )
 
-    def step(self, image: Tensor, label_map: Tensor, labelled: Tensor | None = None) -> float:
+    def step(self, *sample: Tensor) -> float:
         """Take one step and return its loss, that of all processes together.
 
         A step whose gradients are not finite leaves the weights as they are, and counts.
 
         Args:
-            image: this process's share of the batch, (B, C, *patch).
-            label_map: the same, (B, *patch).
-            labelled: where cases of the dataset lack labels, which of them these have, (B, labels).
+            sample: this process's share of the batch, as the objective takes it.
 
         Raises:
             TrainingError: the loss is not finite, or the gradients of several steps in a row are not.
         """
         self.torn = True
         self._forward.train()
+        for layer in self._frozen:
+            layer.eval()
         # Dropout, drawn alike after a resume, and differently in each process.
         torch.manual_seed((self._seed * 2_000_003 + self.state.step) * processes() + rank())
-        loss = self._backward(image, label_map, labelled)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._settings.gradient_clip)
+        loss = self._backward(*sample)
+        norm = nn.utils.clip_grad_norm_(self._trained, self._settings.gradient_clip)
         value, length = mean_over_processes(torch.stack([loss, norm])).tolist()  # waits for the device once
         self._check(value, length)
         if math.isfinite(length):
             for group in self.optimizer.param_groups:
-                group["lr"] = self.rate(self.state.step)
+                group["lr"] = self.rate(self.state.step) * group["part"]
             self.optimizer.step()
         self.state.step += 1
         self.state.losses += value
@@ -118,17 +126,19 @@ class Trainer:
         self.torn = False
         return float(value)
 
-    def _backward(self, image: Tensor, label_map: Tensor, labelled: Tensor | None) -> Tensor:
+    def _backward(self, *sample: Tensor) -> Tensor:
         """Have the gradients computed, and return the loss."""
-        image = image.to(self._device, non_blocking=True)
-        labelled = None if labelled is None else labelled.to(self._device, non_blocking=True)
-        target = encode(label_map.to(self._device, non_blocking=True), self._table, labelled)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            logits = self._forward(image)
-        loss: Tensor = self._loss(logits, target)
+        placed = [tensor.to(self._device, non_blocking=True) for tensor in sample]
+        loss = self._objective(self._say, placed)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _say(self, image: Tensor) -> Tensor:
+        """Return what the network says of images."""
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            said: Tensor = self._forward(image)
+        return said
 
     def _check(self, loss: float, norm: float) -> None:
         """Raise TrainingError when training has come apart, before the weights are changed."""

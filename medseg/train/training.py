@@ -1,29 +1,31 @@
 """Train: a recipe and a dataset in, a run out."""
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from medseg.across import joined, processes, rank
+from medseg.across import rank
 from medseg.dataset import Dataset
-from medseg.device import deterministic as deterministic_torch
 from medseg.engine.torch import TorchEngine
 from medseg.errors import MedsegError
+from medseg.labels import LabelSet
 from medseg.models import parameter_count
-from medseg.processor import drawing_workers, keep_freed_memory
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.run import Run, read_lines
 from medseg.segment import Segmenter
-from medseg.train.begin import begin, check_batch, chosen_labels
-from medseg.train.cases import prepare_cases
+from medseg.train.begin import begin, check_batch, check_folder, chosen_labels, fingerprint
+from medseg.train.cases import Cases, prepare_cases
+from medseg.train.checkpoint import State, has_checkpoint
 from medseg.train.epochs import take_epochs
-from medseg.train.failure import explained
 from medseg.train.finish import package, score
+from medseg.train.objective import Segmentation
+from medseg.train.session import Session
+from medseg.train.starting import Start, first_network
 from medseg.train.stream import PatchStream, batches
+from medseg.train.trainer import Trainer
 from medseg.train.validate import Validator
 
 
@@ -48,6 +50,7 @@ def train(
     folder: Path,
     *,
     fold: int | None = None,
+    start: Start | None = None,
     device: torch.device,
     seed: int = 0,
     resume: bool = False,
@@ -72,6 +75,8 @@ def train(
         folder: the run's folder.
         fold: the fold to hold out and validate on; None trains on every case and validates on the same ones, and then
             the scores are called scores on training data.
+        start: a model whose weights training begins with, as far as they fit; its coarse model begins the coarse one.
+            None begins with random weights.
         device: where the network is trained.
         seed: of the weights and of every patch drawn.
         resume: go on from the folder's checkpoint, where there is one.
@@ -84,72 +89,101 @@ def train(
     Raises:
         NoCasesError: the split leaves nothing to train or validate on, or none of it can be used.
         RecipeError, UnknownNameError: the recipe does not fit the dataset or the processes, or names what there is not.
-        TrainingError: a run is there already, the checkpoint is another run's, the loss or the gradients are not
-            finite, or a process has died that was needed.
+        TrainingError: a run is there already, the checkpoint is another run's, next to nothing of the start fits,
+            the loss or the gradients are not finite, or a process has died that was needed.
         OutOfMemoryError: the machine's memory or the GPU's does not suffice.
         UnwritableError: the folder cannot be written to.
     """
-    keep_freed_memory()
+    session = Session(device, seed, resume, deterministic, workers, cache, notify)
     check_batch(recipe)
     labels = chosen_labels(recipe, dataset)
-    with ExitStack() as stack:
-        stack.enter_context(explained(folder))
-        stack.enter_context(deterministic_torch(deterministic))
-        stack.enter_context(joined(device))
-        run = Run(folder)
-        partial = dataset.partial(labels)
-        if recipe.coarse and partial:
-            message = "the coarse model is left out, because cases lack labels that it would find"
-            notify(Progress("train", 0, 1, message=message))
-        elif recipe.coarse:
-            notify(Progress("train", 0, 1, message="the coarse model comes first"))
-            shown = {part for label in labels for part in label.parts}
-            names = [label.name for label in dataset.manifest.label_set if label.id in shown]
-            train(
-                recipe.coarse_recipe(names),
-                dataset,
-                run.coarse,
-                fold=fold,
-                device=device,
-                seed=seed,
-                resume=resume,
-                deterministic=deterministic,
-                workers=workers,
-                cache=cache,
-                notify=notify,
-            )
-        trainer = begin(run, recipe, dataset, labels, fold=fold, device=device, seed=seed, resume=resume, notify=notify)
+    with session.run(folder) as run:
+        check_folder(run, resume=resume)
+        if recipe.coarse:
+            _train_coarse(run, recipe, dataset, labels, fold=fold, start=start, session=session)
+        trainer, origin = _trainer(run, recipe, dataset, labels, fold=fold, start=start, session=session)
+        begin(run, trainer, recipe, notify=notify)
         cases = prepare_cases(dataset, recipe, labels, fold=fold, cache=cache or run.prepared, notify=notify)
 
         engine = TorchEngine(trainer.averaged, device, precision=recipe.training.precision)
         validator = Validator(Segmenter(engine, recipe, labels), cases.validation, dataset, labels)
         folders = [folder for _, folder in cases.training]
-        stream = PatchStream(folders, recipe, seed=seed, partial=partial, beyond=labels.beyond)
-        first, last = trainer.state.step, trainer.total
-        drawing = drawing_workers(processes()) if workers is None else workers
-        samples = batches(stream, batch=recipe.training.batch, first=first, last=last, workers=drawing)
+        stream = PatchStream(folders, recipe, seed=seed, partial=dataset.partial(labels), beyond=labels.beyond)
+        samples = batches(
+            stream, batch=recipe.training.batch, first=trainer.state.step, last=trainer.total, workers=workers
+        )
         take_epochs(run, recipe.training, trainer, iter(samples), validator, notify=notify)
 
         summary = score(run, validator, _scored_on(fold), notify=notify)
-        if rank() > 0:
-            return TrainingResult(run, summary, cases.failed)
-        channels = dataset.manifest.channels
-        package(run, trainer.averaged, recipe, labels, channels=channels, scores=summary, notify=notify)
-        run.write_record(
-            command="train",
-            dataset=dataset.manifest.name,
-            fold=fold,
-            seed=seed,
-            device=str(device),
-            processes=processes(),
-            deterministic=deterministic,
-            parameters=parameter_count(trainer.network),
-            training_seconds=round(sum(line["seconds"] for line in read_lines(run.journal)), 1),
-            training_cases=[case.case_id for case, _ in cases.training],
-            validation_cases=[case.case_id for case, _ in cases.validation],
-            failed={case_id: error.as_json() for case_id, error in cases.failed.items()},
-        )
+        if rank() == 0:
+            channels = dataset.manifest.channels
+            package(run, trainer.averaged, recipe, labels, channels=channels, scores=summary, notify=notify)
+            facts = {"dataset": dataset.manifest.name, "fold": fold, **session.as_json(), **origin}
+            run.write_record(command="train", **facts, **_outcome(run, trainer, cases))
     return TrainingResult(run, summary, cases.failed)
+
+
+def _train_coarse(
+    run: Run,
+    recipe: Recipe,
+    dataset: Dataset,
+    labels: LabelSet,
+    *,
+    fold: int | None,
+    start: Start | None,
+    session: Session,
+) -> None:
+    """Train the coarse model, in a run within the run."""
+    if dataset.partial(labels):
+        message = "the coarse model is left out, because cases lack labels that it would find"
+        session.notify(Progress("train", 0, 1, message=message))
+        return
+    session.notify(Progress("train", 0, 1, message="the coarse model comes first"))
+    shown = {part for label in labels for part in label.parts}
+    coarse = recipe.coarse_recipe([label.name for label in dataset.manifest.label_set if label.id in shown])
+    begins = start.coarse if start else None
+    if begins is None:  # random weights are not to be held back
+        coarse = coarse.model_copy(update={"training": coarse.training.model_copy(update={"encoder_rate": 1.0})})
+    train(coarse, dataset, run.coarse, fold=fold, start=begins, **vars(session))
+
+
+def _trainer(
+    run: Run,
+    recipe: Recipe,
+    dataset: Dataset,
+    labels: LabelSet,
+    *,
+    fold: int | None,
+    start: Start | None,
+    session: Session,
+) -> tuple[Trainer, dict[str, Any]]:
+    """Return the trainer of a fresh network, and what run.json says of where its weights come from."""
+    network, origin = first_network(
+        recipe,
+        channels=dataset.manifest.channels,
+        labels=labels,
+        seed=session.seed,
+        start=start,
+        notify=ignore if has_checkpoint(run.checkpoint) else session.notify,
+    )
+    case_ids = [case.case_id for case in dataset.cases]
+    facts = [labels.as_json(), dataset.manifest.name, case_ids, fold, session.seed]
+    started = fingerprint(recipe, *facts, *([start.package.sha256] if start else []))
+    objective = Segmentation(recipe, labels, session.device)
+    device = session.device
+    trainer = Trainer(network.to(device), recipe, objective, device=device, seed=session.seed, state=State(started))
+    return trainer, origin
+
+
+def _outcome(run: Run, trainer: Trainer, cases: Cases) -> dict[str, Any]:
+    """Return what run.json says of the network, the time and the cases."""
+    return {
+        "parameters": parameter_count(trainer.network),
+        "training_seconds": round(sum(line["seconds"] for line in read_lines(run.journal)), 1),
+        "training_cases": [case.case_id for case, _ in cases.training],
+        "validation_cases": [case.case_id for case, _ in cases.validation],
+        "failed": {case_id: error.as_json() for case_id, error in cases.failed.items()},
+    }
 
 
 def _scored_on(fold: int | None) -> str:

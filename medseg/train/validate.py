@@ -13,7 +13,7 @@ from medseg.metrics import CaseScore, score_label_map, summarise
 from medseg.prepared_case import PreparedCase
 from medseg.progress import Notify, Progress
 from medseg.segment import Prepared, Segmenter
-from medseg.volume import Volume, read_reference
+from medseg.volume import Volume, read_reference, write_image
 
 T = TypeVar("T")
 
@@ -36,16 +36,17 @@ class Validator:
         self._dataset = dataset
         self._labels = labels
 
-    def scores(self, *, notify: Notify) -> list[CaseScore]:
+    def scores(self, *, keep: Path, notify: Notify) -> list[CaseScore]:
         """Return the rows of all cases in their order, predicted as the recipe says; processes share the cases.
 
         Args:
+            keep: the folder in which the label maps are kept, as CASE.nii.gz.
             notify: hears of each case of this process.
         """
         own = itertools.count(1)
 
         def score(item: tuple[Case, Path]) -> list[CaseScore]:
-            rows = self._score(*item, flips=True)
+            rows = self._score(*item, flips=True, keep=keep)
             notify(Progress("validate", next(own), -(-len(self.cases) // processes()), note=item[0].case_id))
             return rows
 
@@ -60,10 +61,12 @@ class Validator:
         mean = summarise(list(itertools.chain.from_iterable(scores)))["overall"]["dice"]["mean"]
         return 0.0 if mean is None else float(mean)
 
-    def _score(self, case: Case, folder: Path, *, flips: bool) -> list[CaseScore]:
+    def _score(self, case: Case, folder: Path, *, flips: bool, keep: Path | None = None) -> list[CaseScore]:
         prepared = PreparedCase.load(folder)
         image = Prepared(Volume(prepared.image, prepared.geometry))
         prediction = self._segmenter.predict(image, prepared.native, flips=flips)
+        if keep:
+            write_image(prediction, keep / f"{case.case_id}.nii.gz", self._labels)
         drawn, scored = self._dataset.manifest.labels_of(case), self._dataset.present(case, self._labels)
         reference = read_reference(self._dataset.label(case), geometry=prepared.native, labels=drawn)
         return score_label_map(prediction, reference, scored, case_id=case.case_id)

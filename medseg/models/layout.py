@@ -1,0 +1,55 @@
+"""Layout: how a network's arrays lie in memory."""
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class InstanceNorm(nn.Module):
+    """Instance norm (Ulyanov et al. 2016) as a group norm of one channel to a group, which is the same.
+
+    On a CPU it is done with the channels first, whatever the layout of what goes in and comes out: with the channels
+    last its gradient takes three times as long as the change of layout, there and back.
+
+    Args:
+        norm: what it takes the place of; its weights stay the same tensors.
+    """
+
+    def __init__(self, norm: nn.InstanceNorm3d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return values, (B, C, I, J, K), with mean 0 and standard deviation 1 in each channel, scaled and shifted."""
+        normed = F.group_norm(values.contiguous(), values.shape[1], self.weight, self.bias, self.eps)
+        return normed.contiguous(memory_format=torch.channels_last_3d)
+
+
+def channels_last(network: Network) -> Network:
+    """Have the arrays of a 3D network lie with their channels last, in place; it says the same, up to rounding.
+
+    On a CPU the gradients of 3D convolution kernels are then found two to four times faster, and a training step of a
+    DynUNet takes half the time (`benchmarks/layout.py`). In 2D it is not worth it, and nothing is done. Names and
+    shapes of the weights stay.
+    """
+    kernels = [parameter for parameter in network.parameters() if parameter.ndim == 5]
+    for kernel in kernels:
+        last = kernel.detach().contiguous(memory_format=torch.channels_last_3d)
+        if not last.is_contiguous():  # of one channel or one voxel it is both, and torch's gradients have the first
+            kernel.data = last
+    if kernels:
+        _replace_norms(network)
+    return network
+
+
+def _replace_norms(network: nn.Module) -> None:
+    """Put our instance norm in the place of torch's; a layer under two names stays one."""
+    ours: dict[nn.Module, InstanceNorm] = {}
+    for parent in list(network.modules()):
+        for name, child in parent._modules.items():
+            if isinstance(child, nn.InstanceNorm3d) and not child.track_running_stats:
+                parent._modules[name] = ours.setdefault(child, InstanceNorm(child))
