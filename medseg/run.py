@@ -43,6 +43,11 @@ class Run:
         return self.folder / "recipe.toml"
 
     @property
+    def record(self) -> Path:
+        """What was done, with what and how; written last."""
+        return self.folder / "run.json"
+
+    @property
     def journal(self) -> Path:
         """One JSON object per epoch."""
         return self.folder / "journal.jsonl"
@@ -80,7 +85,7 @@ class Run:
     def write_record(self, **facts: Any) -> None:
         """Write run.json: the facts given, versions, machine, and seconds since the run started."""
         write_json(
-            self.folder / "run.json",
+            self.record,
             {
                 **facts,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),

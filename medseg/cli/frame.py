@@ -90,4 +90,6 @@ def command(function: Callable[..., int]) -> Callable[..., None]:
             code = FAILED
         raise typer.Exit(code)
 
+    # A terminal breaks lines where it ends, and not where the source does.
+    guarded.__doc__ = "\n\n".join(" ".join(part.split()) for part in (function.__doc__ or "").split("\n\n"))
     return guarded

@@ -2,13 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
 from medseg.cli.frame import DONE, FAILED, app, command
 from medseg.cli.options import AsJson, Cache, Deterministic, Device, Quiet, Resume, Seed, Settings, Workers
-from medseg.cli.show import print_summary, reporting, say
+from medseg.cli.show import number, print_summary, print_table, reporting, say
 from medseg.errors import OptionError
 
 ALL: Final = "all"
@@ -78,7 +78,7 @@ def train_command(
         )
     dataset = open_dataset(data, manifest=chosen.manifest)
 
-    number = _fold(fold, refit=refit)
+    held_out = _fold(fold, refit=refit)
 
     from medseg.device import choose_device
     from medseg.train import Start, train, train_folds
@@ -86,7 +86,7 @@ def train_command(
     begins = Start.read(start) if start else None
     place = local_rank() if processes() > 1 else None
     with reporting(quiet or rank() > 0) as notify:
-        begin = partial(train_folds, refit=refit) if number == ALL else partial(train, fold=number)
+        begin = partial(train_folds, refit=refit) if held_out == ALL else partial(train, fold=held_out)
         result = begin(
             chosen,
             dataset,
@@ -101,9 +101,19 @@ def train_command(
             notify=notify,
         )
     if rank() == 0:
+        if held_out == ALL and not as_json:
+            _print_folds(result.summary)
         print_summary(result.summary, as_json=as_json, title=f"Scores on {result.summary['scored_on']}")
         say(f"The run is {out}; `medseg predict {out} SCANS --out DIR` uses its model.")
     return FAILED if result.failed else DONE
+
+
+def _print_folds(summary: dict[str, Any]) -> None:
+    """Print the mean Dice of each fold, and the mean of these."""
+    means = {**summary["folds"], "mean": summary["mean_of_folds"]}
+    names = list(summary["labels"])
+    rows = [[fold, *(number(part["dice"].get(name), 4) for name in names)] for fold, part in means.items()]
+    print_table("Mean Dice of each fold", ["fold", *names], rows)
 
 
 def _fold(text: str | None, *, refit: bool) -> int | Literal["all"] | None:

@@ -2,7 +2,7 @@
 
 from medseg.models.build import build_network, build_with_outputs, parameter_count
 from medseg.models.export import to_onnx
-from medseg.models.layout import channels_last
+from medseg.models.layout import channels_last, for_training
 from medseg.models.networks import ENCODERS, MODELS, in_encoder
 from medseg.models.transfer import Ends, Transfer, transfer
 from medseg.models.weights import load_weights, pack, unpack, weights_of
@@ -15,6 +15,7 @@ __all__ = [
     "build_network",
     "build_with_outputs",
     "channels_last",
+    "for_training",
     "in_encoder",
     "load_weights",
     "pack",

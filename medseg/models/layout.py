@@ -29,6 +29,12 @@ class InstanceNorm(nn.Module):
         return normed.contiguous(memory_format=torch.channels_last_3d)
 
 
+def for_training(network: Network, device: torch.device) -> Network:
+    """Return a network moved to a device, where its arrays lie as they are trained fastest there."""
+    network = network.to(device)
+    return channels_last(network) if device.type == "cpu" else network
+
+
 def channels_last(network: Network) -> Network:
     """Have the arrays of a 3D network lie with their channels last, in place; it says the same, up to rounding.
 

@@ -10,7 +10,7 @@ import torch
 from medseg.augment import Augmenter
 from medseg.engine.torch import uses_bf16
 from medseg.losses import Target, build_loss
-from medseg.models import build_network
+from medseg.models import build_network, for_training
 from medseg.plan.choice import Choice, as_recipe
 from medseg.plan.fit import NARROW, level_filters
 from medseg.processor import keep_freed_memory
@@ -79,7 +79,7 @@ def step_seconds(recipe: Recipe, *, channels: int, labels: int, device: torch.de
     keep_freed_memory()
     settings = recipe.training
     outputs = labels + (recipe.model.head == "softmax")
-    network = build_network(recipe, channels=channels, labels=labels, try_patch=False).to(device).train()
+    network = for_training(build_network(recipe, channels=channels, labels=labels, try_patch=False), device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate)
     loss = build_loss(settings.loss, recipe.model.head)
     image = torch.randn(settings.batch, channels, *settings.patch, device=device)

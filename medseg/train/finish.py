@@ -1,5 +1,6 @@
 """Finish a training: every validation case scored, and the model package."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from medseg.recipe import Recipe
 from medseg.run import Run
 from medseg.train.validate import Validator
 
+SUMMARY = "summary.json"
+
 
 def score(run: Run, validator: Validator, scored_on: str, *, notify: Notify) -> dict[str, Any]:
     """Segment and score every validation case, write label maps and tables, and return the summary.
@@ -31,7 +34,15 @@ def score(run: Run, validator: Validator, scored_on: str, *, notify: Notify) -> 
     summary = {"scored_on": scored_on, **summarise(rows)}
     if rank() == 0:
         write_metrics(run.validation / "metrics.csv", rows)
-        write_json(run.validation / "summary.json", summary)
+        write_json(run.validation / SUMMARY, summary)
+    return summary
+
+
+def finished(run: Run) -> dict[str, Any] | None:
+    """Return the summary of a run that has come to its end, whose last file is its record; None of another."""
+    if not run.record.is_file():
+        return None
+    summary: dict[str, Any] = json.loads((run.validation / SUMMARY).read_text(encoding="utf-8"))
     return summary
 
 

@@ -86,24 +86,25 @@ def train_folds(
             notify(Progress("folds", len(numbers), len(numbers), message="one model on every case"))
             train(recipe, dataset, folder / "refit", fold=None, cache=cache, **options)
     failed = {case_id: error for result in results for case_id, error in result.failed.items()}
+    if rank() > 0:  # the first process writes the tables, and may not be done
+        return TrainingResult(run, {}, failed)
     labels = chosen_labels(recipe, dataset)
     rows = [read_metrics(result.run.validation / "metrics.csv") for result in results]
     summary = _summary(numbers, rows)
-    if rank() == 0:
-        write_text(run.recipe, recipe.to_toml())
-        write_metrics(run.validation / "metrics.csv", [row for fold in rows for row in fold])
-        write_json(run.validation / "summary.json", summary)
-        _package(run, [result.run for result in results], numbers, dataset, labels, summary, refit=refit)
-        run.write_record(
-            command="train",
-            dataset=dataset.manifest.name,
-            fold="all",
-            folds=numbers,
-            refit=refit,
-            seed=options.get("seed", 0),
-            device=str(device),
-            failed={case_id: error.as_json() for case_id, error in failed.items()},
-        )
+    write_text(run.recipe, recipe.to_toml())
+    write_metrics(run.validation / "metrics.csv", [row for fold in rows for row in fold])
+    write_json(run.validation / "summary.json", summary)
+    _package(run, [result.run for result in results], numbers, dataset, labels, summary, refit=refit)
+    run.write_record(
+        command="train",
+        dataset=dataset.manifest.name,
+        fold="all",
+        folds=numbers,
+        refit=refit,
+        seed=options.get("seed", 0),
+        device=str(device),
+        failed={case_id: error.as_json() for case_id, error in failed.items()},
+    )
     return TrainingResult(run, summary, failed)
 
 

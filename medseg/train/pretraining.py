@@ -17,7 +17,7 @@ from medseg.atomic import write_json
 from medseg.engine.torch import TorchEngine
 from medseg.errors import MedsegError
 from medseg.labels import LabelSet
-from medseg.models import build_with_outputs, pack, parameter_count, weights_of
+from medseg.models import build_with_outputs, for_training, pack, parameter_count, weights_of
 from medseg.package import ModelPackage, save_package
 from medseg.preprocess import prepare_scan
 from medseg.progress import Notify, Progress, ignore
@@ -140,7 +140,7 @@ def _check(recipe: Recipe, scans: Scans) -> None:
 def _trainer(recipe: Recipe, scans: Scans, channels: int, session: Session) -> Trainer:
     """Return the trainer of a fresh network."""
     torch.manual_seed(session.seed)
-    network = build_with_outputs(recipe, channels=channels, outputs=channels).to(session.device)
+    network = for_training(build_with_outputs(recipe, channels=channels, outputs=channels), session.device)
     case_ids = [scan.case_id for scan in scans.found]
     state = State(fingerprint(recipe, recipe.pretraining.model_dump(), case_ids, channels, session.seed))
     return Trainer(network, recipe, Reconstruction(), device=session.device, seed=session.seed, state=state)

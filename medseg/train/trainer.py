@@ -10,7 +10,6 @@ from torch.nn.parallel import DistributedDataParallel
 from medseg.across import mean_over_processes, processes, rank
 from medseg.engine.torch import uses_bf16
 from medseg.errors import TrainingError
-from medseg.models import channels_last
 from medseg.progress import Notify
 from medseg.recipe import Recipe
 from medseg.train.average import Average
@@ -51,7 +50,6 @@ class Trainer:
     ) -> None:
         settings, model = recipe.training, recipe.model.name
         several = processes() > 1
-        network = channels_last(network) if device.type == "cpu" else network
         self.network = share_batch_norm(network, device) if several else network
         groups = parameter_groups(self.network, model, rate=settings.encoder_rate)
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)

@@ -11,7 +11,7 @@ from medseg.dataset import Dataset
 from medseg.engine.torch import TorchEngine
 from medseg.errors import MedsegError
 from medseg.labels import LabelSet
-from medseg.models import parameter_count
+from medseg.models import for_training, parameter_count
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.run import Run, read_lines
@@ -20,7 +20,7 @@ from medseg.train.begin import begin, check_batch, check_folder, chosen_labels, 
 from medseg.train.cases import Cases, prepare_cases
 from medseg.train.checkpoint import State, has_checkpoint
 from medseg.train.epochs import take_epochs
-from medseg.train.finish import package, score
+from medseg.train.finish import finished, package, score
 from medseg.train.objective import Segmentation
 from medseg.train.session import Session
 from medseg.train.starting import Start, first_network
@@ -79,7 +79,7 @@ def train(
             None begins with random weights.
         device: where the network is trained.
         seed: of the weights and of every patch drawn.
-        resume: go on from the folder's checkpoint, where there is one.
+        resume: go on from the folder's checkpoint, where there is one; of a run that is finished nothing is done again.
         deterministic: end with the same weights, bit for bit, however often it was broken off and resumed, on one
             machine with the same number of threads.
         workers: processes that draw patches; None chooses by the machine's cores.
@@ -104,6 +104,8 @@ def train(
         trainer, origin = _trainer(run, recipe, dataset, labels, fold=fold, start=start, session=session)
         begin(run, trainer, recipe, notify=notify)
         cases = prepare_cases(dataset, recipe, labels, fold=fold, cache=cache or run.prepared, notify=notify)
+        if trainer.state.step == trainer.total and (earlier := finished(run)):
+            return TrainingResult(run, earlier, cases.failed)
 
         engine = TorchEngine(trainer.averaged, device, precision=recipe.training.precision)
         validator = Validator(Segmenter(engine, recipe, labels), cases.validation, dataset, labels)
@@ -169,10 +171,9 @@ def _trainer(
     case_ids = [case.case_id for case in dataset.cases]
     facts = [labels.as_json(), dataset.manifest.name, case_ids, fold, session.seed]
     started = fingerprint(recipe, *facts, *([start.package.sha256] if start else []))
-    objective = Segmentation(recipe, labels, session.device)
     device = session.device
-    trainer = Trainer(network.to(device), recipe, objective, device=device, seed=session.seed, state=State(started))
-    return trainer, origin
+    network, objective = for_training(network, device), Segmentation(recipe, labels, device)
+    return Trainer(network, recipe, objective, device=device, seed=session.seed, state=State(started)), origin
 
 
 def _outcome(run: Run, trainer: Trainer, cases: Cases) -> dict[str, Any]:

@@ -106,6 +106,18 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     assert [line["epoch"] for line in read_lines(tmp_path / "run" / "journal.jsonl")] == [1, 2]
 
 
+def test_of_a_finished_run_nothing_is_done_again(run: Path, dataset: Path, recipe: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    before = {path: path.stat().st_mtime_ns for path in (copy / "model", copy / "validation", copy / "run.json")}
+    result = train(load_recipe(str(recipe)), open_dataset(dataset), copy, fold=0, device=CPU, resume=True)
+    assert result.summary == json.loads((copy / "validation" / "summary.json").read_text(encoding="utf-8"))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    (copy / "run.json").unlink()  # broken off between the last step and the end
+    again = train(load_recipe(str(recipe)), open_dataset(dataset), copy, fold=0, device=CPU, resume=True)
+    assert again.summary == result.summary
+    assert (copy / "run.json").is_file()
+
+
 def test_a_run_is_never_overwritten(run: Path, dataset: Path, recipe: Path) -> None:
     with pytest.raises(TrainingError, match="a run is there already") as caught:
         train(load_recipe(str(recipe)), open_dataset(dataset), run, fold=0, device=CPU)
