@@ -18,7 +18,7 @@ from safetensors import deserialize
 from medseg.atomic import whole, write_bytes, write_json
 from medseg.errors import MissingFileError, PackageError
 from medseg.labels import LabelSet
-from medseg.postprocess import Rule, rules_as_json, rules_from_json
+from medseg.postprocess import Rule, check_rules, rules_as_json, rules_from_json
 from medseg.recipe import Recipe, parse_recipe
 from medseg.run import versions
 
@@ -190,16 +190,18 @@ def _open(read: Read) -> ModelPackage:
         if _sha256(data) != description["files"][name]["sha256"]:
             raise ValueError(f"{name} is not the file that {DESCRIPTION} describes: its checksum differs")
     deserialize(files[WEIGHTS])  # type: ignore[no-untyped-call]  # bytes that are no weights end here
+    labels, rules = LabelSet.from_json(description), rules_from_json(description.get("postprocess", []))
+    check_rules(rules, labels)
     return ModelPackage(
         recipe=parse_recipe(description["recipe"], name=DESCRIPTION),
-        labels=LabelSet.from_json(description),
+        labels=labels,
         channels=int(description["channels"]),
         weights=files[WEIGHTS],
         scores=description["scores"],
         onnx=files.get(ONNX),
         coarse=_open(_below(COARSE, read)) if description.get("coarse") else None,
         others=tuple(_open(_below(f"{OTHERS}/{n}", read)) for n in range(1, description.get("others", 0) + 1)),
-        rules=rules_from_json(description.get("postprocess", [])),
+        rules=rules,
     )
 
 

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,14 +93,21 @@ class Segmenter:
         for one in (package, *package.others):
             own = replace(one, recipe=with_preset(one.recipe, preset))
             alike.setdefault(_way(own.recipe), []).append(own)
-        first, *others = [
-            cls._of_alike(group, engine=engine, device=device, coarse=preset == "fast") for group in alike.values()
-        ]
-        first._others, first._rules = tuple(others), package.rules
-        return first
+        first, *others = alike.values()
+        build = partial(cls._of_alike, engine=engine, device=device, coarse=preset == "fast")
+        return build(first, others=[build(group) for group in others], rules=package.rules)
 
     @classmethod
-    def _of_alike(cls, packages: Sequence[ModelPackage], *, engine: str, device: str, coarse: bool) -> "Segmenter":
+    def _of_alike(
+        cls,
+        packages: Sequence[ModelPackage],
+        *,
+        engine: str,
+        device: str,
+        coarse: bool,
+        others: Sequence["Segmenter"] = (),
+        rules: Sequence[Rule] = (),
+    ) -> "Segmenter":
         """Return the segmenter of packages that prepare and tile scans in the same way."""
         engines = [choose_engine(package, engine=engine, device=device) for package in packages]
         first = packages[0]
@@ -108,7 +116,9 @@ class Segmenter:
             first.recipe,
             first.labels,
             coarse=cls.of(first.coarse, engine=engine, device=device) if coarse and first.coarse else None,
+            others=others,
             networks=len(packages),
+            rules=rules,
         )
 
     def segment(self, volume: Volume, *, stopwatch: Stopwatch | None = None) -> LabelMap:

@@ -214,6 +214,9 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no checksums": lambda value: value.pop("files"),
     "checksums in a list": lambda value: value.update(files=[1]),
     "no scores": lambda value: value.pop("scores"),
+    "rules without a label": lambda value: value.update(postprocess=[{"keep_largest": True}]),
+    "a rule for a label that is not there": lambda value: value.update(postprocess=[{"label": "heart"}]),
+    "others that are not there": lambda value: value.update(others=1),
 }
 
 
