@@ -78,6 +78,16 @@ class Run:
         return self.folder / "validation"
 
     @property
+    def metrics(self) -> Path:
+        """The scores of each case and label."""
+        return self.validation / "metrics.csv"
+
+    @property
+    def summary(self) -> Path:
+        """What they say together."""
+        return self.validation / "summary.json"
+
+    @property
     def results(self) -> Path:
         """One JSON object per predicted case."""
         return self.folder / RESULTS

@@ -18,8 +18,6 @@ from medseg.recipe import Recipe
 from medseg.run import Run
 from medseg.train.validate import Validator
 
-SUMMARY = "summary.json"
-
 
 def score(run: Run, validator: Validator, scored_on: str, *, notify: Notify) -> dict[str, Any]:
     """Segment and score every validation case, write label maps and tables, and return the summary.
@@ -33,8 +31,8 @@ def score(run: Run, validator: Validator, scored_on: str, *, notify: Notify) -> 
     rows = validator.scores(keep=run.validation, notify=notify)
     summary = {"scored_on": scored_on, **summarise(rows)}
     if rank() == 0:
-        write_metrics(run.validation / "metrics.csv", rows)
-        write_json(run.validation / SUMMARY, summary)
+        write_metrics(run.metrics, rows)
+        write_json(run.summary, summary)
     return summary
 
 
@@ -42,7 +40,7 @@ def finished(run: Run) -> dict[str, Any] | None:
     """Return the summary of a run that has come to its end, whose last file is its record; None of another."""
     if not run.record.is_file():
         return None
-    summary: dict[str, Any] = json.loads((run.validation / SUMMARY).read_text(encoding="utf-8"))
+    summary: dict[str, Any] = json.loads(run.summary.read_text(encoding="utf-8"))
     return summary
 
 

@@ -16,7 +16,7 @@ from medseg.errors import TrainingError
 from medseg.labels import LabelSet
 from medseg.metrics import CaseScore, read_metrics, summarise, write_metrics
 from medseg.package import ModelPackage, load_package, save_package
-from medseg.postprocess import CaseTable, choose_rules, tabulate
+from medseg.postprocess import CaseTable, Rule, choose_rules, tabulate
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.run import Run
@@ -89,12 +89,16 @@ def train_folds(
     if rank() > 0:  # the first process writes the tables, and may not be done
         return TrainingResult(run, {}, failed)
     labels = chosen_labels(recipe, dataset)
-    rows = [read_metrics(result.run.validation / "metrics.csv") for result in results]
+    rows = [read_metrics(result.run.metrics) for result in results]
     summary = _summary(numbers, rows)
     write_text(run.recipe, recipe.to_toml())
-    write_metrics(run.validation / "metrics.csv", [row for fold in rows for row in fold])
-    write_json(run.validation / "summary.json", summary)
-    _package(run, [result.run for result in results], numbers, dataset, labels, summary, refit=refit)
+    write_metrics(run.metrics, [row for fold in rows for row in fold])
+    write_json(run.summary, summary)
+    folds = [result.run for result in results]
+    held_out = zip(folds, numbers, rows, strict=True)
+    chosen = choose_rules([table for fold in held_out for table in _tables(*fold, dataset, labels)])
+    write_json(run.folder / "postprocess.json", chosen.report)
+    _package(run, folds, chosen.rules, summary, refit=refit)
     run.write_record(
         command="train",
         dataset=dataset.manifest.name,
@@ -122,25 +126,11 @@ def _summary(folds: Sequence[int], rows: Sequence[Sequence[CaseScore]]) -> dict[
     }
 
 
-def _package(
-    run: Run,
-    folds: Sequence[Run],
-    numbers: Sequence[int],
-    dataset: Dataset,
-    labels: LabelSet,
-    summary: dict[str, Any],
-    *,
-    refit: bool,
-) -> None:
+def _package(run: Run, folds: Sequence[Run], rules: tuple[Rule, ...], summary: dict[str, Any], *, refit: bool) -> None:
     """Write the ensemble's package, with the rules that the folds speak for; the refitted model's gets the same."""
-    tables = [
-        table for fold, number in zip(folds, numbers, strict=True) for table in _tables(fold, number, dataset, labels)
-    ]
-    chosen = choose_rules(tables)
-    write_json(run.folder / "postprocess.json", chosen.report)
 
     def finished(package: ModelPackage) -> ModelPackage:
-        return replace(package, scores=summary, rules=chosen.rules)
+        return replace(package, scores=summary, rules=rules)
 
     save_package(finished(together([load_package(fold.folder) for fold in folds])), run.model)
     if refit:
@@ -148,10 +138,12 @@ def _package(
         save_package(finished(load_package(one.folder)), one.model)
 
 
-def _tables(fold: Run, number: int, dataset: Dataset, labels: LabelSet) -> Iterator[CaseTable]:
-    """Yield what rules would do to each case that a fold held out."""
+def _tables(
+    fold: Run, number: int, rows: Sequence[CaseScore], dataset: Dataset, labels: LabelSet
+) -> Iterator[CaseTable]:
+    """Yield what rules would do to each case that a fold held out and scored."""
     by_id = {case.case_id: case for case in dataset.cases}
-    for case_id in dict.fromkeys(row.case_id for row in read_metrics(fold.validation / "metrics.csv")):
+    for case_id in dict.fromkeys(row.case_id for row in rows):
         case = by_id[case_id]
         prediction = read_label_map(fold.validation / f"{case_id}.nii.gz")
         drawn = dataset.manifest.labels_of(case)

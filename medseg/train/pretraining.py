@@ -112,7 +112,7 @@ def pretrain(
             **reconstruction_error(engine, measured, recipe, seed=seed),
         }
         if rank() == 0:
-            write_json(run.validation / "summary.json", summary)
+            write_json(run.summary, summary)
             weights = pack(weights_of(trainer.averaged))
             save_package(ModelPackage(recipe, NO_LABELS, channels, weights, summary), run.model)
             run.write_record(
