@@ -46,6 +46,15 @@ class Rule(BaseModel):
         """Whether the rule leaves every label map as it is."""
         return not (self.keep_largest or self.smallest_mm3 or self.holes_mm3)
 
+    def __str__(self) -> str:
+        """Return what the rule does, in words."""
+        deeds = [
+            "only the largest object stays" if self.keep_largest else "",
+            f"objects below {self.smallest_mm3:g} mm³ are removed" if self.smallest_mm3 else "",
+            f"holes of up to {self.holes_mm3:g} mm³ are filled" if self.holes_mm3 else "",
+        ]
+        return f"{self.label}: {', '.join(deed for deed in deeds if deed) or 'left as it is'}"
+
     def removes(self, volumes_mm3: Volumes, largest: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return which of a label's objects become background.
 

@@ -98,6 +98,8 @@ def train_folds(
     held_out = zip(folds, numbers, rows, strict=True)
     chosen = choose_rules([table for fold in held_out for table in _tables(*fold, dataset, labels)])
     write_json(run.folder / "postprocess.json", chosen.report)
+    helping = "; ".join(map(str, chosen.rules)) or "none helps"
+    notify(Progress("folds", len(numbers), len(numbers), message=f"rules that clean label maps: {helping}"))
     _package(run, folds, chosen.rules, summary, refit=refit)
     run.write_record(
         command="train",

@@ -30,6 +30,12 @@ def test_a_key_that_is_left_out_changes_nothing():
     assert not any(rule.changes_nothing for rule in RULES)
 
 
+def test_a_rule_says_what_it_does():
+    assert str(RULES[0]) == "liver: only the largest object stays"
+    assert str(RULES[1]) == "left kidney: objects below 0.1 mm³ are removed, holes of up to 2e+06 mm³ are filled"
+    assert str(Rule(label="liver")) == "liver: left as it is"
+
+
 def test_a_rule_cannot_be_changed():
     with pytest.raises(ValidationError):
         RULES[0].keep_largest = False
