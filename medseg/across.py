@@ -36,20 +36,22 @@ def local_rank() -> int:
     return int(os.environ["LOCAL_RANK"]) if processes() > 1 else 0
 
 
+def local_processes() -> int:
+    """Return how many of the processes are on this machine; where nobody says, all of them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", processes())) if processes() > 1 else 1
+
+
 @contextmanager
 def joined(device: "torch.device") -> Iterator[None]:
     """Have the processes connected within the block: by NCCL for tensors on GPUs, by gloo for those on the CPU.
 
-    Within another such block it does nothing.
+    A GPU has to be the current one already. Within another such block it does nothing.
     """
     if processes() == 1 or _connected():
         yield
         return
-    import torch
     from torch import distributed
 
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield

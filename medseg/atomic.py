@@ -57,7 +57,7 @@ def locked(path: Path) -> Iterator[None]:
     """Keep other threads and processes that ask for the same lock waiting until the block ends.
 
     The lock is a hidden empty file beside `path`, which stays: `path` itself may be replaced meanwhile. A process that
-    dies lets go of it. Where the system has no such locks (Windows), nobody waits.
+    dies lets go of it. Where the system has no such locks (Windows), or the disk has none, nobody waits.
 
     Raises:
         UnwritableError: no permission, no space, or no such place.
@@ -72,7 +72,8 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise unwritable(path, error) from error
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # some network disks have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -89,7 +89,7 @@ class Dataset:
         lacking = [label.name for label in labels if label not in everywhere]
         if lacking:
             raise ManifestError(
-                f"training on {self.manifest.name}",
+                f"training on {self.manifest.name}" + ("" if fold is None else f" without fold {fold}"),
                 found=f"by their labels_present, none of {len(sides[0])} case(s) has the label {lacking[0]!r}",
                 remedy="add a case that has it, or name the other labels in the recipe",
             )

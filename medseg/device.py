@@ -73,10 +73,18 @@ def deterministic(wanted: bool = True) -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark = before[1:]
 
 
+def full_float32() -> None:
+    """Have convolutions on NVIDIA GPUs multiply float32 in full, in this process from now on.
+
+    torch would have them round what they multiply to TF32, of 10 bits of fraction; matrix products it leaves alone.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def multiplies_bf16(device: torch.device) -> bool:
     """Say whether the device multiplies bfloat16 faster than float32, so that mixed precision pays."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cuda":  # AMD's do, and NVIDIA's from Ampere (compute capability 8.0) on
+        return bool(torch.version.hip) or torch.cuda.get_device_properties(device).major >= 8
     if device.type != "cpu":
         return False
     tests = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]

@@ -8,6 +8,7 @@ background is; and voxels with an id of `ignore` are not labelled.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ from medseg.volume.source import stem
 
 # What 16 bits hold.
 HIGHEST_ID = 65535
+# Channels of MR are often named after their sequence.
+SEQUENCES = re.compile(r"MR|FLAIR|ADC|DWI|SWI|(?<![A-Z0-9])(T1|T2|PD)", re.IGNORECASE)
+
+
+def is_magnetic(modality: str) -> bool:
+    """Say whether a modality, as manifests name it, is magnetic resonance: MRI, T1w, FLAIR, ADC and so on."""
+    return SEQUENCES.search(modality) is not None
 
 
 class Case(BaseModel):

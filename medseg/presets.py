@@ -26,7 +26,8 @@ def with_preset(recipe: Recipe, preset: str) -> Recipe:
         prediction = prediction.model_copy(update=changes)
     if preset == "accurate":
         trained = recipe.augment.flip_axes if recipe.augment.flip else ()
-        flips = tuple(axis for axis in "IJK" if axis in (*prediction.flips, *trained))
+        wide = [axis for axis, side in zip("IJK", training.patch, strict=True) if side > 1]
+        flips = tuple(axis for axis in wide if axis in (*prediction.flips, *trained))
         changes = {"flips": flips, "overlap": max(prediction.overlap, ACCURATE_OVERLAP)}
         prediction = prediction.model_copy(update=changes)
         training = training.model_copy(update={"precision": "fp32"})

@@ -165,7 +165,8 @@ class Training(Section):
     """Decay of the weights' exponential moving average from step to step, 0.999 for instance, which then is validated
     and kept instead of the weights themselves; 0 averages nothing."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` is bf16 where the device multiplies it fast, otherwise fp32."""
+    """`auto` is bf16 where the device multiplies it fast, otherwise fp32. With `fp32`, NVIDIA GPUs do not round it to
+    TF32."""
     validate_every: int = Field(default=10, ge=1)
     """Epochs between two validations on whole volumes; the last epoch always has one."""
     validation_cases: int = Field(default=16, ge=1)

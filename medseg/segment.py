@@ -27,7 +27,13 @@ from medseg.volume import Geometry, LabelMap, Volume, resample
 
 ENGINES = ("auto", "openvino", "torch")
 # Where one of these exists there may be a GPU, and torch is asked; elsewhere it need not be imported to know.
-GPU_SIGNS = ("/dev/nvidiactl", "/dev/dxg", "/System/Library/Frameworks/Metal.framework")
+GPU_SIGNS = (
+    "/dev/nvidiactl",
+    "/dev/kfd",  # AMD's
+    "/dev/dxg",  # Linux in Windows
+    "C:/Windows/System32/nvcuda.dll",
+    "/System/Library/Frameworks/Metal.framework",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +178,7 @@ class Segmenter:
                 break
             with watch.stage("restore"):
                 restorer.add(slab.values, axis=slab.axis, first=slab.first)
+            del slab  # before the next is computed
         with watch.stage("restore"):
             label_map = restorer.label_map()
             return postprocess(label_map, self._rules, self._labels) if self._rules else label_map

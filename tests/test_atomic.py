@@ -231,6 +231,16 @@ def test_a_lock_that_cannot_be_made_is_told(tmp_path):
         pytest.fail("it went in")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs the locks of POSIX")
+def test_on_a_disk_without_locks_nobody_waits(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with locked(tmp_path / "file"), locked(tmp_path / "file"):
+        assert names(tmp_path) == [".file.lock"]
+
+
 def test_without_locks_nobody_waits(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with locked(tmp_path / "file"), locked(tmp_path / "file"):

@@ -3,6 +3,7 @@
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from phantoms import house_geometry, house_volume, save_dicom_series
@@ -97,6 +98,22 @@ def test_a_folder_that_may_not_be_read_is_a_failed_case(tmp_path: Path) -> None:
     scan(tmp_path / "good.nii")
     (tmp_path / "closed").mkdir(mode=0)
     assert codes(tmp_path) == {"closed": "E_UNREADABLE", "good": None}
+
+
+@pytest.mark.parametrize("closed", ["its content", "its place"])
+def test_a_named_file_that_may_not_be_read_is_a_failed_case(
+    closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, yours = scan(tmp_path / "mine.nii"), scan(tmp_path / "yours.nii")
+    ask = Path.open if closed == "its content" else Path.stat
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == yours:
+            raise PermissionError(13, "Permission denied", str(path))
+        return ask(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, ask.__name__, refuse)
+    assert codes(mine, yours) == {"mine": None, "yours.nii": "E_UNREADABLE"}
 
 
 def test_localizers_are_said_once_with_their_reason_and_their_number(tmp_path: Path) -> None:

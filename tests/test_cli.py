@@ -239,6 +239,20 @@ def test_a_table_keeps_what_stands_in_brackets(
     assert "spleen [ml]" in capsys.readouterr().out
 
 
+def test_of_many_labels_a_table_says_how_many_were_found(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = sorted((dataset / "imagesTr").iterdir())[0]
+    monkeypatch.setattr("medseg.cli.predict.MOST_COLUMNS", 3)
+    main(["predict", str(run), str(scan), str(tmp_path / "nowhere"), "--out", str(tmp_path / "out"), "--quiet"])
+    table = capsys.readouterr().out
+    _, line = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text(encoding="utf-8").splitlines())
+    found = sum(ml > 0 for ml in line["volumes_ml"].values())
+    assert "spleen" not in table
+    rows = [[cell.strip() for cell in row.split("│")[1:-1]] for row in table.splitlines() if "│" in row]
+    assert [row[:3] for row in rows] == [["nowhere", "E_MISSING", ""], [line["case_id"], "ok", str(found)]]
+
+
 def test_an_overlay_shows_the_first_of_several_channels(tmp_path: Path) -> None:
     write_image(house_volume(channels=2), tmp_path / "scan.nii.gz")
     write_image(house_label_map(), tmp_path / "label_map.nii.gz")

@@ -1,6 +1,7 @@
 """Facts about devices: which names there are, and what is said of one that is not there."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -64,8 +65,16 @@ def test_bfloat16_pays_on_no_device_but_cuda_and_a_cpu_made_for_it(monkeypatch: 
     assert multiplies_bf16(torch.device("cpu")) is False
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
     assert multiplies_bf16(torch.device("cpu")) is True
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
-    assert multiplies_bf16(torch.device("cuda")) is True
+
+
+def test_whether_bfloat16_pays_is_asked_of_the_gpu_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    majors = {"cuda:0": 7, "cuda:1": 9}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=majors[str(device)]))
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert multiplies_bf16(torch.device("cuda:0")) is False
+    assert multiplies_bf16(torch.device("cuda:1")) is True
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert multiplies_bf16(torch.device("cuda:0")) is True
 
 
 @pytest.mark.skipif(GPUS == 0, reason="needs a CUDA device")

@@ -132,6 +132,13 @@ def test_models_that_do_not_belong_together_are_refused(what: str, change: dict[
         load_models(f"{tmp_path / 'one'},{tmp_path / 'other'}")
 
 
+def test_models_whose_datasets_know_other_ids_besides_belong_together(tmp_path: Path) -> None:
+    save_package(package(0), tmp_path / "one")
+    more = replace(SPLEEN, known_ids=SPLEEN.known_ids | {7}, ignored_ids=frozenset({7}))
+    save_package(replace(package(1), labels=more), tmp_path / "other")
+    assert len(load_models(f"{tmp_path / 'one'},{tmp_path / 'other'}").others) == 1
+
+
 def test_predict_takes_several_models_joined_by_commas(tmp_path: Path) -> None:
     for seed in range(2):
         save_package(package(seed), tmp_path / str(seed))

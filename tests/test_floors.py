@@ -22,6 +22,7 @@ FLOORS = [
         "atomic",
         "device",
         "interrupt",
+        "memory",
         "pointwise",
         "processor",
         "progress",

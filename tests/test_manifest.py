@@ -22,7 +22,7 @@ from medseg.errors import (
     PatientInTwoFoldsError,
     UnknownNameError,
 )
-from medseg.manifest import Case, Manifest, read_manifest
+from medseg.manifest import Case, Manifest, is_magnetic, read_manifest
 from medseg.shipped import manifest_path, shipped
 
 SHIPPED = shipped("data_manifests", ".json")
@@ -421,3 +421,13 @@ def test_a_one_case_datasets_files_are_the_listed_ones_and_hold_only_named_label
     assert sha256_of(dataset.label(case)) == case.sha256["label"]
     label_map = np.asarray(nib.load(dataset.label(case)).dataobj)
     assert set(np.unique(label_map).tolist()) <= dataset.manifest.label_set.known_ids
+
+
+@pytest.mark.parametrize("modality", ["MRI", "mr", "FLAIR", "T1w", "t1gd", "T2", "ADC", "T1-weighted", "PD"])
+def test_sequences_are_magnetic_resonance(modality: str) -> None:
+    assert is_magnetic(modality)
+
+
+@pytest.mark.parametrize("modality", ["CT", "PET", "US", "ct2", "unknown"])
+def test_other_modalities_are_not(modality: str) -> None:
+    assert not is_magnetic(modality)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -214,6 +215,31 @@ def test_a_network_in_bfloat16_gives_float32_logits() -> None:
     exact = segmenter(network, full).logits(prepared)
     assert not np.array_equal(half, exact)
     np.testing.assert_allclose(half, exact, atol=0.05)
+
+
+def test_a_slab_that_is_home_is_let_go_of_before_the_next_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("medseg.patches.slab_sums"), "LEAST_PLANES", 1)
+    made: list[ref[Any]] = []
+
+    class Watching(TorchEngine):
+        def zeros(self, shape: Sequence[int]) -> Any:
+            sums = super().zeros(shape)
+            made.append(ref(sums))
+            return sums
+
+        def run(self, patches: Any) -> Any:
+            assert not any(sums() is not None for sums in made)
+            return super().run(patches)
+
+    geometry = Geometry((24, 11, 9), np.diag([1.5, 1.7, 2.6, 1.0]))
+    mask = np.zeros(geometry.shape, bool)
+    mask[5:19, 3:8, 2:7] = True
+    engine = Watching(Threshold(), CPU, precision="fp32")
+    engine.batch_voxels = 1
+    recipe = recipe_of(training={"patch": [4, 11, 9]}, prediction={"overlap": 0.0})
+    found = Segmenter(engine, recipe, SPLEEN).segment(scan_of(geometry, mask))
+    np.testing.assert_array_equal(found.array == 3, mask)
+    assert len(made) == 6
 
 
 class OnDevice(TorchEngine):

@@ -24,12 +24,14 @@ def plan_command(
     memory: Annotated[
         str | None,
         typer.Option(
-            help="What training may take of the device's, such as 8GB. Left out: 80 % of a GPU's, on a CPU half of "
-            "the machine's.",
+            help="What training may take of the device's, such as 8GB. Left out: 80 % of what a GPU has free, on a CPU "
+            "half of the machine's.",
             show_default=False,
         ),
     ] = None,
-    minutes: Annotated[float, typer.Option(help="What training may take on this machine.", min=0.1)] = 30.0,
+    minutes: Annotated[
+        float, typer.Option(help="What training may take on this machine, with one fold held out.", min=0.1)
+    ] = 30.0,
     manifest: Annotated[
         str | None,
         typer.Option(help="The shipped manifest of a folder without a dataset.json.", show_default=False),
@@ -68,5 +70,7 @@ def plan_command(
     else:
         rows = [[choice.key, str(choice.value), choice.reason] for choice in planned.choices if choice.reason]
         print_table(f"The plan for {planned.facts.name}", ["key", "value", "reason"], rows)
-    say(f"Wrote {out}; `medseg train {out} --data {data} --out RUN` trains with it.")
+    folds = set(dataset.folds.values())
+    held_out = f" --fold {min(folds)}" if len(folds) > 1 else ""
+    say(f"Wrote {out}; `medseg train {out} --data {data}{held_out} --out RUN` trains with it.")
     return FAILED if planned.facts.left_out else DONE

@@ -1,8 +1,9 @@
 """medseg predict."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,12 @@ from medseg.cli.frame import DONE, FAILED, app, command
 from medseg.cli.options import AsJson, Device, Quiet
 from medseg.cli.show import number, print_json, print_table, reporting
 from medseg.errors import OptionError
+
+if TYPE_CHECKING:
+    from medseg.predict import CaseResult
+
+# A terminal has room for the volumes of so many labels.
+MOST_COLUMNS = 8
 
 
 @app.command("predict")
@@ -70,7 +77,7 @@ def predict_command(
         typer.Option(
             "--resume",
             help="Leave out the cases that an earlier command finished, where outputs, scan, model and options are "
-            "still the same. Without it all begin anew.",
+            "still the same, and keep the record of others there. Without it all begin anew.",
         ),
     ] = False,
     shard: Annotated[
@@ -123,22 +130,33 @@ def predict_command(
         results = predict(
             package, cases, out, device=device, engine=engine, settings=settings, resume=resume, notify=notify
         )
-    failed = [result for result in results if result.failed]
+    failed = any(result.failed for result in results)
     if as_json:
         print_json([asdict(result) for result in results])
     else:
-        names = [label.name for label in package.labels]
-        print_table(
-            f"{len(results) - len(failed)} of {len(results)} cases segmented",
-            ["case", "status", *(f"{name} [ml]" for name in names), "seconds"],
+        _print_results(results, [label.name for label in package.labels])
+    return FAILED if failed else DONE
+
+
+def _print_results(results: "Sequence[CaseResult]", names: Sequence[str]) -> None:
+    """Print a row for each case: the volumes of its labels, or of many labels only how many were found."""
+    many = len(names) > MOST_COLUMNS
+
+    def labels(result: "CaseResult") -> list[str]:
+        if not many:
+            return [number(result.volumes_ml.get(name), 1) for name in names]
+        return ["" if result.failed else str(sum(ml > 0 for ml in result.volumes_ml.values()))]
+
+    print_table(
+        f"{sum(not result.failed for result in results)} of {len(results)} cases segmented",
+        ["case", "status", *(["labels found"] if many else [f"{name} [ml]" for name in names]), "seconds"],
+        [
             [
-                [
-                    result.case_id,
-                    result.error["code"] if result.error else "ok",
-                    *(number(result.volumes_ml.get(name), 1) for name in names),
-                    number(result.seconds.get("total"), 1),
-                ]
-                for result in results
-            ],
-        )
-    return FAILED if failed or not results else DONE
+                result.case_id,
+                result.error["code"] if result.error else "ok",
+                *labels(result),
+                number(result.seconds.get("total"), 1),
+            ]
+            for result in results
+        ],
+    )

@@ -46,8 +46,9 @@ def pretrain_command(
     """Train the recipe's network without labels, to put back hidden blocks of scans; `train --from` starts there.
 
     What helps is many scans of the kind that will be segmented. A tenth of the patients is held out (none of less than
-    five), and the error there is told beside that of a network that has learnt nothing. Signals, --resume and torchrun
-    work as in `medseg train`.
+    five), and the error there is told beside that of a network that has learnt nothing. A scan of which
+    neither a dataset nor DICOM says whose it is counts as a patient. Signals, --resume and torchrun work as in `medseg
+    train`.
     """
     from medseg.across import local_rank, processes, rank
     from medseg.recipe import load_recipe
@@ -72,15 +73,16 @@ def pretrain_command(
             cache=cache,
             notify=notify,
         )
-    if rank() == 0:
-        if as_json:
-            print_json(result.summary)
-        else:
-            rows = [
-                ["the network", number(result.summary["mse"], 4)],
-                ["the mean of what is visible", number(result.summary["mse_of_mean"], 4)],
-            ]
-            title = f"Reconstruction of masked blocks, {result.summary['scored_on']}"
-            print_table(title, ["what is put back", "mean squared error"], rows)
-        say(f"The run is {out}; `medseg train RECIPE --data DATASET --out RUN --from {out}` starts from it.")
+    if rank() > 0:  # as in `train`
+        return DONE
+    if as_json:
+        print_json(result.summary)
+    else:
+        rows = [
+            ["the network", number(result.summary["mse"], 4)],
+            ["the mean of what is visible", number(result.summary["mse_of_mean"], 4)],
+        ]
+        title = f"Reconstruction of masked blocks, {result.summary['scored_on']}"
+        print_table(title, ["what is put back", "mean squared error"], rows)
+    say(f"The run is {out}; `medseg train RECIPE --data DATASET --out RUN --from {out}` starts from it.")
     return FAILED if result.failed else DONE

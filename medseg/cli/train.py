@@ -100,11 +100,12 @@ def train_command(
             cache=cache,
             notify=notify,
         )
-    if rank() == 0:
-        if held_out == ALL and not as_json:
-            _print_folds(result.summary)
-        print_summary(result.summary, as_json=as_json, title=f"Scores on {result.summary['scored_on']}")
-        say(f"The run is {out}; `medseg predict {out} SCANS --out DIR` uses its model.")
+    if rank() > 0:  # the first one, which may still be writing, says how it ended: torchrun ends all when one fails
+        return DONE
+    if held_out == ALL and not as_json:
+        _print_folds(result.summary)
+    print_summary(result.summary, as_json=as_json, title=f"Scores on {result.summary['scored_on']}")
+    say(f"The run is {out}; `medseg predict {out} SCANS --out DIR` uses its model.")
     return FAILED if result.failed else DONE
 
 

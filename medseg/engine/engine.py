@@ -21,7 +21,6 @@ class Engine(ABC):
         device: "cpu", "cuda:0", "mps".
         batch_voxels: voxels in one forward pass: enough to fill the processor, little enough to hold the activations.
         leaves_cores: whether it leaves cores of this machine to others while it works.
-        out_of_memory: what it raises when a batch does not fit.
         on_host: whether its arrays are numpy's.
         pointwise: what takes what it says to logits; None where it says logits.
     """
@@ -30,7 +29,6 @@ class Engine(ABC):
     device: str = "cpu"
     batch_voxels: int
     leaves_cores: bool = False
-    out_of_memory: type[Exception] = MemoryError
     on_host: bool = True
     pointwise: Pointwise | None = None
 

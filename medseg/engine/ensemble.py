@@ -23,7 +23,6 @@ class EnsembleEngine(Engine):
         self._engines, self._first = engines, first
         self.name, self.device, self.on_host = first.name, first.device, first.on_host
         self.batch_voxels, self.leaves_cores = first.batch_voxels, first.leaves_cores
-        self.out_of_memory = first.out_of_memory
         self.pointwise = _mean([engine.pointwise for engine in engines])
 
     def run(self, patches: Array) -> Array:

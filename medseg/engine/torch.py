@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medseg.device import multiplies_bf16
+from medseg.device import full_float32, multiplies_bf16
 from medseg.engine.engine import Array, Engine
+from medseg.memory import out_of_memory
 from medseg.processor import cores
 
 BATCH_VOXELS = {"cpu": 2**20, "cuda": 2**23, "mps": 2**21}
@@ -21,13 +22,13 @@ class TorchEngine(Engine):
     Args:
         network: returns logits, (B, L, *patch).
         device: where it runs.
-        precision: "auto" multiplies in bfloat16 where the device does so in hardware; "bf16", "fp32".
+        precision: "auto" multiplies in bfloat16 where the device does so in hardware; "bf16"; "fp32", and then
+            the process no longer lets NVIDIA GPUs round to TF32.
         channels_last: whether the network's arrays have their channels last in memory.
         compiled: whether torch compiles the network, at the first batch of each size: that takes a minute.
     """
 
     name = "torch"
-    out_of_memory = torch.OutOfMemoryError
 
     def __init__(
         self,
@@ -48,6 +49,8 @@ class TorchEngine(Engine):
         self.on_host = device.type == "cpu"
         self.batch_voxels = BATCH_VOXELS[device.type]
         self.bf16 = uses_bf16(precision, device)
+        if precision == "fp32":
+            full_float32()
         self.leaves_cores = device.type != "cpu" or torch.get_num_threads() < cores()
 
     @torch.inference_mode()
@@ -73,8 +76,10 @@ class TorchEngine(Engine):
             return super().zeros(shape)
         try:
             return torch.zeros(tuple(shape), device=self._place)
-        except torch.OutOfMemoryError:
-            return super().zeros(shape)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        return super().zeros(shape)
 
     def stack(self, arrays: Sequence[Array]) -> Array:
         """Return arrays as one."""

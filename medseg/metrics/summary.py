@@ -1,7 +1,6 @@
 """What the scores of many cases say together, with their denominators."""
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,22 +16,27 @@ def summarise(rows: Sequence[CaseScore]) -> dict[str, Any]:
     """Return the summary of a table of scores, ready for JSON.
 
     Returns:
-        `labels`: for each label `n` (cases), `n_reference_empty`, `n_prediction_empty`, `n_both_empty` (counted in both
-        of the former as well), and for each score its `n` (cases where it is defined), `mean`, `median` and `ci95` of
-        the mean. `overall`: the same over cases, each case counting with the mean of its labels; its `n_…_empty` are
-        sums over the labels. Undefined statistics are None; an interval takes two cases.
+        `labels`: for each label, by its name, `label_id` (the lowest, where files number it differently), `n` (cases),
+        `n_reference_empty`, `n_prediction_empty`, `n_both_empty` (counted in both of the former as well), and for each
+        score its `n` (cases where it is defined), `mean`, `median` and `ci95` of the mean. `overall`: the same over
+        cases, each case counting with the mean of its labels; its `n_…_empty` are sums over the labels. Undefined
+        statistics are None; an interval takes two cases.
     """
-    by_label = sorted(rows, key=lambda row: row.label_id)
-    labels = {
-        next(iter(group)).label: _label_summary(group)
-        for group in ([*found] for _, found in groupby(by_label, key=lambda row: row.label_id))
-    }
-    case_ids = sorted({row.case_id for row in rows})
-    overall: dict[str, Any] = {"n": len(case_ids), **_empties(rows)}
+    by_label = _grouped(sorted(rows, key=lambda row: row.label_id), by="label")
+    by_case = _grouped(sorted(rows, key=lambda row: row.case_id), by="case_id")
+    overall: dict[str, Any] = {"n": len(by_case), **_empties(rows)}
     for score in SCORES:
-        means = [_mean([getattr(row, score) for row in rows if row.case_id == case_id]) for case_id in case_ids]
-        overall[score] = statistics(means)
+        overall[score] = statistics([_mean([getattr(row, score) for row in own]) for own in by_case.values()])
+    labels = {name: _label_summary(own) for name, own in by_label.items()}
     return {"overall": overall, "labels": labels}
+
+
+def _grouped(rows: Iterable[CaseScore], *, by: str) -> dict[str, list[CaseScore]]:
+    """Return the rows of each label or case, in the order in which these first come."""
+    groups: dict[str, list[CaseScore]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, by), []).append(row)
+    return groups
 
 
 def _label_summary(rows: Sequence[CaseScore]) -> dict[str, Any]:

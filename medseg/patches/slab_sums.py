@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from medseg.engine import Array, Engine
 from medseg.patches.scratch import Scratch
 from medseg.patches.windows import Box, Tiling, window_shares
@@ -69,6 +71,13 @@ class SlabSums:
     def take(self, slab: int) -> Array:
         """Return the averages of a slab, shape (F, ...), all of whose windows were added, and let go of them."""
         return self._sums.pop(slab)
+
+    def leave_device(self) -> bool:
+        """Move the sums from the engine's device to the host's memory; say whether that made room there."""
+        there = [slab for slab, sums in self._sums.items() if not isinstance(sums, np.ndarray)]
+        for slab in there:
+            self._sums[slab] = self._engine.fetch(self._sums[slab])
+        return bool(there)
 
     def _plan(self, features: int) -> None:
         """Tell the scratch what is coming."""

@@ -1,8 +1,7 @@
 """Sliding window: a network's patches laid over a whole volume, what it says of them averaged."""
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 from medseg.engine import Array, Engine
 from medseg.patches.scratch import Scratch
 from medseg.patches.slab_sums import SlabSums
-from medseg.patches.windows import Box, Tiling, windows
+from medseg.patches.window_runner import WindowRunner
+from medseg.patches.windows import Tiling, windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,74 +66,13 @@ def slabs(
     batch = max(1, engine.batch_voxels // math.prod(patch))
     sums = SlabSums(engine, image.shape[1:], tiling, batch=batch, scratch=scratch or Scratch())
     inside = [slice(start, start + size) for start, size in zip(before, sides, strict=True)]
-    axis, loaded = sums.axis, engine.load(image)
-    constant: dict[float, Array] = {}
+    axis = sums.axis
+    runner = WindowRunner(engine, engine.load(image), sums, batch=batch, flips=tiling.flips)
     for slab, (first, end) in enumerate(zip(sums.firsts, sums.ends, strict=True)):
-        boxes = list(windows(sums.row(slab), patch))
-        for box, values in _windows_run(engine, loaded, boxes, batch, tiling.flips, constant):
-            sums.add(box, values)
+        runner.run(windows(sums.row(slab), patch))
         averages = sums.take(slab)
         low, high = max(first, before[axis]), min(end, before[axis] + sides[axis])
         if low < high:
             inside[axis] = slice(low - first, high - first)
             yield Slab(axis, low - before[axis], averages[(slice(None), *inside)])
-
-
-def _windows_run(
-    engine: Engine,
-    image: Array,
-    boxes: Sequence[Box],
-    batch: int,
-    flips: Sequence[int],
-    constant: dict[float, Array],
-) -> Iterator[tuple[Box, Array]]:
-    """Yield what the network says of each window.
-
-    Of windows that hold one value everywhere, such as air that was cut off at the end of the intensity window, it says
-    the same each time, and so it is asked once for each value.
-    """
-    waiting: list[Box] = []
-    for box in boxes:
-        window = image[(slice(None), *box)]
-        value = engine.constant(window)
-        if value is None:
-            waiting.append(box)
-            if len(waiting) == batch:
-                yield from _run(engine, image, waiting, flips)
-                waiting = []
-            continue
-        if value not in constant:
-            constant[value] = engine.copy(mirrored(engine, window[None], flips)[0])
-        yield box, constant[value]
-    yield from _run(engine, image, waiting, flips)
-
-
-def _run(engine: Engine, image: Array, boxes: Sequence[Box], flips: Sequence[int]) -> Iterator[tuple[Box, Array]]:
-    """Yield what the network says of some windows, together, or where memory does not hold them, half at a time."""
-    if not boxes:
-        return
-    try:
-        values = mirrored(engine, engine.stack([image[(slice(None), *box)] for box in boxes]), flips)
-    except engine.out_of_memory:
-        if len(boxes) == 1:
-            raise
-        half = len(boxes) // 2
-        yield from _run(engine, image, boxes[:half], flips)
-        yield from _run(engine, image, boxes[half:], flips)
-        return
-    yield from zip(boxes, values, strict=True)
-
-
-def mirrored(engine: Engine, batch: Array, flips: Sequence[int]) -> Array:
-    """Return what the network says of a batch, averaged over every combination of mirrored axes."""
-    combinations = [c for n in range(len(flips) + 1) for c in itertools.combinations(flips, n)]
-    plain, *mirrors = combinations
-    assert not plain
-    values = engine.run(batch)
-    if not mirrors:
-        return values
-    total = engine.copy(values)
-    for combination in mirrors:
-        axes = [axis + 2 for axis in combination]
-        total = total + engine.flip(engine.run(engine.flip(batch, axes)), axes)
-    return total / len(combinations)
+        del averages  # before the next slab is computed

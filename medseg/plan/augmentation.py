@@ -1,7 +1,6 @@
 """The rules of `[augment]`: what is varied follows from the data, and how much from what the processor can draw."""
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,9 @@ import numpy as np
 from medseg.plan.budget import Budget
 from medseg.plan.choice import Choice
 from medseg.plan.facts import Facts
-from medseg.plan.fit import NARROW, WIDE_COST, Fit
+from medseg.plan.fit import WIDE_COST, Fit
 from medseg.plan.grid import is_anisotropic
+from medseg.plan.layout import order, sided
 
 # Fewer cases show too little of what differs between patients: everything is varied twice as often.
 FEW_CASES = 20
@@ -57,7 +57,9 @@ def augmentation(facts: Facts, fitted: Fit, budget: Budget) -> list[Choice]:
     """Return what is drawn for each patch: what is worth most for its time first, until it would hold training up."""
     axes, reason = flip_axes(facts, fitted)
     choices = [
-        Choice("augment.flip", 0.5 if axes else 0.0, "one patch in two, along each of these axes, as nnU-Net"),
+        Choice("augment.flip", 0.5, "one patch in two, along each of these axes, as nnU-Net")
+        if axes
+        else Choice("augment.flip", 0.0, "mirrored patches would show what no patient has"),
         Choice("augment.flip_axes", list(axes), reason),
     ]
     if varies(facts.extents_mm(cropped=False)[:, 2]) and fitted.flat is None:
@@ -81,13 +83,18 @@ def augmentation(facts: Facts, fitted: Fit, budget: Budget) -> list[Choice]:
 
 
 def flip_axes(facts: Facts, fitted: Fit) -> tuple[tuple[str, ...], str]:
-    """Return the axes that may be mirrored: not I where labels are told apart by their side, nor a slice's normal."""
-    sided = [name for name in facts.found if {"left", "right"} & set(re.split("[^a-z]+", name.lower()))]
-    axes = [axis for number, axis in enumerate("IJK") if number != fitted.flat]
-    if not sided:
-        return tuple(axes), "no label is told from another by its side"
-    reason = f"not from left to right, which would make another label of {sided[0].replace('_', ' ')}"
-    return tuple(axis for axis in axes if axis != "I"), reason
+    """Return the axes that may be mirrored, and why not the others: patients are alike there. Nor a slice's normal."""
+    axes, reasons = [], []
+    for number, axis in enumerate("IJK"):
+        if number == fitted.flat:
+            continue
+        side = sided(facts) if number == 0 else None
+        told = f"{side.replace('_', ' ')} has a side" if side else order(facts, number)
+        if told:
+            reasons.append(f"not {axis}, for {told}")
+        else:
+            axes.append(axis)
+    return tuple(axes), "; ".join(reasons) or "nothing lies in the same order in nearly all cases"
 
 
 def varies(values: "np.ndarray[Any, np.dtype[np.float64]]") -> bool:
@@ -98,7 +105,7 @@ def varies(values: "np.ndarray[Any, np.dtype[np.float64]]") -> bool:
 
 def seconds_to_draw(fitted: Fit, budget: Budget) -> tuple[float, str]:
     """Return how long drawing a patch may take on one core, and what would be waited for."""
-    step = math.prod(fitted.patch) / budget.voxels_per_second * (1.0 if fitted.filters[0] == NARROW else WIDE_COST)
+    step = math.prod(fitted.patch) / budget.voxels_per_second * (WIDE_COST if fitted.wide else 1.0)
     if budget.workers == 0:
         return SHARE_OF_WAITING * step, "the network waits while patches are drawn"
     plural = "es" * (budget.workers > 1)

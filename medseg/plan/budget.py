@@ -36,8 +36,9 @@ class Budget:
 def memory_to_use(device: torch.device) -> int:
     """Return how many bytes a training may take where nobody says.
 
-    80 % of a GPU's; on the CPU half of the machine's, or of what its container allows.
+    80 % of what a GPU has free; on the CPU half of the machine's, or of what its container allows.
     """
     if device.type == "cuda":
-        return int(SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory)
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(SHARE_OF_GPU * free)
     return int(SHARE_OF_RAM * ram_bytes())

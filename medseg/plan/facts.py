@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 
 from medseg.axes import Sides
+from medseg.manifest import is_magnetic
 
 Spacing = tuple[float, float, float]
+# World coordinates, to the right, the front and the head.
+Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,14 @@ class LabelFacts:
         volume_ml: the same in millilitres.
         components: connected parts (sharing faces).
         thickness_mm: four times volume by surface, which is the diameter of a long cylinder.
+        centre_mm: where its voxels lie in the mean.
     """
 
     voxels: int
     volume_ml: float
     components: int
     thickness_mm: float
+    centre_mm: Point
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class CaseFacts:
         shape: voxels along I, J and K.
         inside: the same of the box that is left when margins that hold nothing are cut off.
         spacing_mm: between voxel centres along I, J and K.
+        middle_mm: where the middle of the scan lies.
         hounsfield: whether its intensities may be Hounsfield units.
         labels: name → what the case shows of it; labels that it does not show are left out.
     """
@@ -44,6 +50,7 @@ class CaseFacts:
     shape: Sides
     inside: Sides
     spacing_mm: Spacing
+    middle_mm: Point
     hounsfield: bool
     labels: dict[str, LabelFacts]
 
@@ -99,7 +106,7 @@ class Facts:
     @property
     def magnetic(self) -> bool:
         """Whether a channel is an MR image."""
-        return any("MR" in name.upper() for name in self.modalities)
+        return any(map(is_magnetic, self.modalities))
 
     def spacings_mm(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return the cases' spacings, shape (cases, 3)."""

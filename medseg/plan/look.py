@@ -13,12 +13,12 @@ from medseg.dataset import Dataset
 from medseg.errors import ManifestError, MedsegError, NoCasesError
 from medseg.labels import LabelSet
 from medseg.manifest import Case
-from medseg.plan.facts import CaseFacts, Facts, Intensities, LabelFacts, Spacing
+from medseg.plan.facts import CaseFacts, Facts, Intensities, LabelFacts, Point, Spacing
 from medseg.preprocess.prepare import prepared_geometry
 from medseg.processor import cores
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Preprocess
-from medseg.volume import Volume, find_label_map, read_reference, read_volume
+from medseg.volume import Geometry, Volume, find_label_map, read_reference, read_volume
 from medseg.volume.plausible import hu_remarks
 
 # Reading waits for the disk and inflates outside Python's lock; more threads than these hold too many scans at once.
@@ -118,14 +118,16 @@ def look_at_case(dataset: Dataset, case: Case) -> tuple[CaseFacts, Samples]:
         shape=whole.shape,
         inside=inside.shape,
         spacing_mm=whole.spacing_mm,
+        middle_mm=point(volume.geometry, (np.array(volume.geometry.shape) - 1) / 2),
         hounsfield=tomograms and not hu_remarks(volume),
-        labels=label_facts(ids, labels, volume.geometry.spacing_mm),
+        labels=label_facts(ids, labels, volume.geometry),
     )
     return facts, _samples(volume, ids, labels)
 
 
-def label_facts(ids: NDArray[Any], labels: LabelSet, spacing_mm: Spacing) -> dict[str, LabelFacts]:
+def label_facts(ids: NDArray[Any], labels: LabelSet, geometry: Geometry) -> dict[str, LabelFacts]:
     """Return name → facts of every label that a label map, shape (I, J, K), shows."""
+    spacing_mm = geometry.spacing_mm
     boxes = ndimage.find_objects(ids)
     found: dict[str, LabelFacts] = {}
     for label in labels:
@@ -140,8 +142,15 @@ def label_facts(ids: NDArray[Any], labels: LabelSet, spacing_mm: Spacing) -> dic
             volume_ml=volume_mm3 / 1000,
             components=int(ndimage.label(mask)[1]),
             thickness_mm=4 * volume_mm3 / surface_mm2(mask, spacing_mm),
+            centre_mm=point(geometry, np.argwhere(mask).mean(axis=0) + [part.start for part in box]),
         )
     return found
+
+
+def point(geometry: Geometry, voxel: NDArray[np.float64]) -> Point:
+    """Return where a place among the voxels lies in the world."""
+    x, y, z = map(float, geometry.to_world(voxel))
+    return x, y, z
 
 
 def surface_mm2(mask: NDArray[np.bool_], spacing_mm: Spacing) -> float:

@@ -64,7 +64,8 @@ def plan(
     Args:
         dataset: the cases; those that cannot be read are told of and left out.
         minutes: what training may take on this machine.
-        memory_bytes: what it may take of the device's memory; None is 80 % of a GPU's, half of the machine's otherwise.
+        memory_bytes: what it may take of the device's memory; None is 80 % of what a GPU has free, or else half of the
+            machine's.
         manifest: the shipped manifest of a folder without a dataset.json, which the recipe then names.
         device: where training will run.
         notify: hears of each case, and of what is measured.
@@ -72,13 +73,14 @@ def plan(
     Raises:
         NoCasesError: nothing to learn from.
         ManifestError: no case shows a label.
+        OutOfMemoryError: not even a small network's training step fits the device, or the one chosen does not.
     """
     facts = look_at(dataset, notify=notify)
     channels, labels = len(facts.modalities), len(facts.found)
     notify(Progress("measure", 0, 2, note="how fast this machine trains"))
-    pace = voxels_per_second(channels=channels, labels=labels, flat=flat_axis(facts), device=device)
-    workers = drawing_workers()
     given = memory_bytes or memory_to_use(device)
+    pace = voxels_per_second(channels=channels, labels=labels, flat=flat_axis(facts), device=device, memory_bytes=given)
+    workers = drawing_workers()
     budget = Budget(minutes, given, workers, pace, bf16=uses_bf16("auto", device))
     designed = design(facts, budget, manifest=manifest)
     recipe = as_recipe(designed.choices)

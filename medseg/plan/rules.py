@@ -40,6 +40,11 @@ def design(facts: Facts, budget: Budget, *, manifest: str | None = None) -> Desi
     cropped = crops(windowed.value)
     fitted = fit(facts, budget, cropped=cropped, flat=flat_axis(facts))
     axes, _ = flip_axes(facts, fitted)
+    mirrored = (
+        "every combination of the axes mirrored in training is averaged, as nnU-Net"
+        if axes
+        else "no axis is mirrored in training"
+    )
     choices = [
         *(
             [Choice("manifest", manifest, "names the files and labels, for the folder has no dataset.json")]
@@ -55,9 +60,7 @@ def design(facts: Facts, budget: Budget, *, manifest: str | None = None) -> Desi
         *network(fitted),
         *training(facts, fitted, budget),
         Choice("prediction.overlap", OVERLAP, "half a patch is shared with the next one, as nnU-Net"),
-        Choice(
-            "prediction.flips", list(axes), "every combination of the axes mirrored in training is averaged, as nnU-Net"
-        ),
+        Choice("prediction.flips", list(axes), mirrored),
     ]
     return Design(fitted, tuple(choices))
 
@@ -86,7 +89,7 @@ def network(fitted: Fit) -> list[Choice]:
     width = (
         "nnU-Net's 32 filters first, for time allows"
         if fitted.wide
-        else ("16 filters first, half of nnU-Net's: about four times as many steps in the time")
+        else "half of nnU-Net's filters, and a quarter on the first level: five times as many steps in the time"
     )
     return [
         Choice("model.name", "dynunet", "nnU-Net's U-Net, which halves each axis while 4 voxels or more remain"),

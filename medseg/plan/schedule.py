@@ -13,6 +13,9 @@ from medseg.plan.rules import windows_of
 SECONDS_PER_EPOCH, MOST_EPOCHS = 60.0, 1000
 # Validations while training take no more than this part of the time, and are as many at most.
 SHARE_OF_VALIDATIONS, MOST_VALIDATIONS, MOST_CASES = 0.05, 10, 16
+# The average of the weights looks back over so much of the training; of a short one, which has hardly settled, it is
+# left out.
+SHARE_OF_AVERAGE, SETTLED_STEPS, LONGEST_AVERAGE = 0.2, 200, 0.9999
 # A forward pass is a third of a step (the backward pass is twice as much).
 FORWARD = 1 / 3
 # Reading a case anew, resampling it and writing it takes about so many times as long as looking at it, when cases are
@@ -21,7 +24,7 @@ PREPARING = 2.0
 
 
 def schedule(facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, flips: int) -> tuple[Choice, ...]:
-    """Return epochs, steps and validations that take so many minutes, scores of a fifth of the cases included.
+    """Return epochs, steps, the weights' average and validations, for so many minutes with a fifth of the cases scored.
 
     Args:
         facts: the dataset's.
@@ -43,12 +46,15 @@ def schedule(facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, flips: 
     if speed.draw > 0.05 * speed.step and not speed.workers:
         measured += f", {speed.draw:.2g} s of it drawing patches"
     rest = f"{max(0.1, (before + final) / 60):.1f} minutes go to preparing and scoring"
-    told = f"{steps} steps in {minutes:g} minutes: {measured}; {rest}"
+    average = min(LONGEST_AVERAGE, round(1 - 1 / (SHARE_OF_AVERAGE * steps), 4)) if steps >= SETTLED_STEPS else 0.0
+    averaged = f"an average of the weights over about {SHARE_OF_AVERAGE:.0%} of the steps is what is kept"
+    told = f"{steps} steps in {minutes:g} minutes, with one fold held out: {measured}; {rest}"
     if steps < FEWEST_STEPS / 2:
         told += f". That is little: give more minutes for {FEWEST_STEPS} steps or more"
     return (
         Choice("training.epochs", epochs, told),
         Choice("training.steps_per_epoch", max(1, steps // epochs), "an epoch takes about a minute, or less"),
+        Choice("training.average", average, averaged if average else "weights are not averaged in so few steps"),
         Choice("training.validate_every", every, "the last epoch always has a validation"),
         Choice("training.validation_cases", cases, f"they take {cases * case:.2g} s each time"),
     )

@@ -9,7 +9,7 @@ from medseg.predict.case_result import CaseResult
 from medseg.predict.outputs import EVERYTHING, names, remove_leftovers, remove_stale, spare_scans
 from medseg.predict.pipeline import pipeline
 from medseg.predict.record import Record
-from medseg.predict.resume import done_before
+from medseg.predict.resume import done_before, stays
 from medseg.predict.settings import Settings
 from medseg.predict.stages import Stages
 from medseg.predict.tally import Tally
@@ -47,14 +47,15 @@ def predict(
         engine: what runs it there: auto, openvino, torch.
         settings: how cases are read and what is written.
         resume: leave out the cases that an earlier command finished, and whose outputs, scan, model and settings are
-            still the same. Otherwise all begin anew: what an earlier command wrote of the cases to be done is removed.
+            still the same, and keep the record of other cases whose outputs are there and made alike. Otherwise all
+            begin anew: what an earlier command wrote of the cases to be done is removed.
         notify: hears of each finished or failed case.
 
     Returns:
         A result for each case, in their order.
 
     Raises:
-        OptionError: an output would overwrite a scan.
+        OptionError: an output would overwrite a scan, or run.json that of another command.
         PackageError, DeviceError, UnknownNameError: the model, the device, the engine or the preset cannot be had.
         UnwritableError: the folder cannot be written to.
     """
@@ -77,7 +78,11 @@ def predict(
     todo = [case for case, result in zip(cases.own, before, strict=True) if result is None]
     results = [result for result in before if result]
     remove_stale(earlier, cases, todo, folder)
-    record.begin(results)
+
+    def keep(other: CaseResult) -> bool:
+        return resume and stays(other, folder, model_sha256=package.sha256, settings=settings)
+
+    record.begin(results, keep=keep)
     tally = Tally(len(cases.own), skipped=len(results), notify=notify)
 
     def write(work: Work) -> None:
@@ -97,7 +102,6 @@ def predict(
 def _facts(package: ModelPackage, segmenter: Segmenter, settings: Settings) -> dict[str, Any]:
     """Return what run.json says besides the cases."""
     return {
-        "command": "predict",
         "device": segmenter.engine.device,
         "engine": segmenter.engine.name,
         "recipe": package.recipe_json,

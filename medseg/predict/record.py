@@ -1,13 +1,17 @@
 """Record: results.jsonl and run.json of an output folder. Several commands may write to them at once."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from medseg.atomic import locked, write_text
 from medseg.cases import Cases
+from medseg.errors import OptionError
 from medseg.predict.case_result import CaseResult
 from medseg.predict.outputs import remove_leftovers
 from medseg.run import Run, append_line, as_line, read_lines
+
+COMMAND = "predict"
 
 
 class Record:
@@ -18,12 +22,19 @@ class Record:
         cases: what this command does, and what others may be doing.
         deidentify: whether the folders of scans are left out.
         facts: what else run.json says.
+
+    Raises:
+        OptionError: the folder is the run of another command, whose run.json would be lost.
     """
 
     def __init__(self, run: Run, cases: Cases, *, deidentify: bool, **facts: Any) -> None:
+        _check_folder(run)
         self._run = run
+        self._ids = {case.case_id for case in (*cases.own, *cases.elsewhere)}
         self._elsewhere = {(case.case_id, case.named(deidentify)) for case in cases.elsewhere}
-        self._facts = facts | {
+        self._facts = {
+            "command": COMMAND,
+            **facts,
             "inputs": [path.name if deidentify else str(path) for path in cases.inputs],
             "passed_over": [
                 {"file": path.name if deidentify else str(path), "reason": reason} for path, reason in cases.passed_over
@@ -40,15 +51,24 @@ class Record:
                 continue
         return results
 
-    def begin(self, held: Iterable[CaseResult]) -> None:
+    def begin(self, held: Iterable[CaseResult], *, keep: Callable[[CaseResult], bool]) -> None:
         """Start with the results that need no work, and leave those of other shards as they are.
+
+        Args:
+            held: results of this command's cases.
+            keep: says of the result of a case that is neither this command's nor another shard's whether it stays.
 
         Raises:
             UnwritableError: no permission or no space.
         """
         with locked(self._run.results):
             remove_leftovers(self._run.folder, [self._run.results.name, "run.json"])
-            others = [result for result in self.read() if (result.case_id, result.input) in self._elsewhere]
+            others = [
+                result
+                for result in self.read()
+                if (result.case_id, result.input) in self._elsewhere
+                or (result.case_id not in self._ids and keep(result))
+            ]
             self._write([*others, *held])
 
     def append(self, result: CaseResult) -> None:
@@ -78,4 +98,18 @@ class Record:
             **self._facts,
             cases=[result.case_id for result in results],
             failed=[result.case_id for result in results if result.failed],
+        )
+
+
+def _check_folder(run: Run) -> None:
+    """Raise OptionError for the folder of another command's run, finished or not."""
+    try:
+        command = json.loads(run.record.read_text(encoding="utf-8"))["command"]
+    except (OSError, ValueError, KeyError, TypeError):
+        command = "train" if run.journal.exists() else COMMAND
+    if command != COMMAND:
+        raise OptionError(
+            f"--out {run.folder}",
+            found=f"it is a run of medseg {command}, whose run.json would be overwritten",
+            remedy="choose another folder",
         )

@@ -1,4 +1,4 @@
-"""Resume: which cases an earlier command has done so well that they need not be done again."""
+"""Resume: what of an earlier command still holds, so that it need not be done again."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,10 +37,7 @@ def done_before(
         notify: hears of each case looked at.
     """
     by_id = {
-        result.case_id: result
-        for result in earlier
-        if (result.status, result.model_sha256, result.settings, result.medseg)
-        == ("ok", model_sha256, settings.as_json(), __version__)
+        result.case_id: result for result in earlier if made_alike(result, model_sha256=model_sha256, settings=settings)
     }
     held: list[CaseResult | None] = []
     for case in cases:
@@ -50,6 +47,21 @@ def done_before(
         note = f"{len(held) - held.count(None)} done before"
         notify(Progress("resume", len(held), len(cases), note=note))
     return held
+
+
+def made_alike(old: CaseResult, *, model_sha256: str, settings: Settings) -> bool:
+    """Say whether a case went well with this model, these settings and this version of medseg."""
+    made = (old.status, old.model_sha256, old.settings, old.medseg)
+    return made == ("ok", model_sha256, settings.as_json(), __version__)
+
+
+def stays(old: CaseResult, folder: Path, *, model_sha256: str, settings: Settings) -> bool:
+    """Say whether the result of a case that this command is not about stays in the record.
+
+    It does when its outputs are there and this command would have made them alike. They are not read again.
+    """
+    there = bool(old.outputs) and all((folder / name).is_file() for name in old.outputs)
+    return there and made_alike(old, model_sha256=model_sha256, settings=settings)
 
 
 def _stands(old: CaseResult, folder: Path) -> bool:

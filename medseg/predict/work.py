@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from medseg.cases import Case
-from medseg.errors import MedsegError, UnexpectedError
+from medseg.errors import MedsegError, OutOfMemoryError, UnexpectedError
+from medseg.memory import out_of_memory
 from medseg.predict.case_result import CaseResult
 from medseg.predict.formats import Format
 from medseg.segment import Prepared
@@ -45,10 +46,17 @@ class Work:
         except MedsegError as error:
             self.result.fail(error)
         except Exception as error:  # one case's surprise must not stop the others; its kind and words are kept
-            self.result.fail(
-                UnexpectedError(
-                    f"predicting {self.case.place}",
-                    found=f"{type(error).__name__}: {error}",
-                    remedy="please report this with the scan's header",
-                )
-            )
+            self.result.fail(_explained(error, f"predicting {self.case.place}"))
+
+
+def _explained(error: Exception, asked: str) -> MedsegError:
+    """Return what went wrong as one of medseg's errors."""
+    if out_of_memory(error):
+        return OutOfMemoryError(
+            asked,
+            found=str(error)[:500] or "memory does not suffice",
+            remedy="end other programs, keep to less with --max-ram, or where it is the GPU's memory, add --device cpu",
+        )
+    return UnexpectedError(
+        asked, found=f"{type(error).__name__}: {error}", remedy="please report this with the scan's header"
+    )

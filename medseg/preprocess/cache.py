@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medseg.atomic import locked, unwritable
 from medseg.dataset import Dataset, sha256_of
 from medseg.labels import LabelSet
 from medseg.manifest import Case
@@ -18,7 +19,7 @@ from medseg.recipe import Preprocess, Sample
 from medseg.volume import LabelMap, Source, Volume, find_label_map, read_reference, read_volume, resample
 
 # Raise it when the arithmetic of preparing changes: it is part of every key, so old entries are no longer found.
-PREPARED_FORM = 2
+PREPARED_FORM = 3
 
 
 def prepare_case(
@@ -40,13 +41,14 @@ def prepare_case(
     """
     image, reference, named = dataset.image(case), find_label_map(dataset.label(case)), dataset.manifest.labels_of(case)
     key = _key([*_files(image), *_files(reference)], settings, labels, named, sample)
-    folder = cache / f"{case.case_id}-{key[:16]}"
-    if not folder.is_dir():
+
+    def make() -> PreparedCase:
         volume = read_volume(image, channels=dataset.manifest.channels)
         label_map = read_reference(reference, geometry=volume.geometry, labels=named)
         present = tuple(label in dataset.present(case, labels) for label in labels)
-        _prepare(case.case_id, volume, label_map, settings, labels, present, sample).save(folder)
-    return folder
+        return _prepare(case.case_id, volume, label_map, settings, labels, present, sample)
+
+    return _cached(cache / f"{case.case_id}-{key[:16]}", make)
 
 
 def prepare_scan(source: Source, *, channels: int, settings: Preprocess, cache: Path) -> Path:
@@ -63,11 +65,11 @@ def prepare_scan(source: Source, *, channels: int, settings: Preprocess, cache: 
     """
     facts = {"form": PREPARED_FORM, "settings": settings.model_dump(mode="json"), "channels": channels}
     key = _hash(facts | {"files": _digests(_files(source))})
-    folder = cache / f"{source.case_id}-{key[:16]}"
-    if not folder.is_dir():
+
+    def make() -> PreparedCase:
         volume = read_volume(source, channels=channels)
         prepared = prepare(volume, settings)
-        PreparedCase(
+        return PreparedCase(
             case_id=source.case_id,
             image=prepared.array,
             label_map=unlabelled(prepared.geometry.shape),
@@ -75,7 +77,22 @@ def prepare_scan(source: Source, *, channels: int, settings: Preprocess, cache: 
             geometry=prepared.geometry,
             native=volume.geometry,
             present=(),
-        ).save(folder)
+        )
+
+    return _cached(cache / f"{source.case_id}-{key[:16]}", make)
+
+
+def _cached(folder: Path, make: Callable[[], PreparedCase]) -> Path:
+    """Return the folder of a prepared case, made where it is not there: by one of several runs, while others wait."""
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    with locked(folder):
+        if not folder.is_dir():
+            make().save(folder)
     return folder
 
 

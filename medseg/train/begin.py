@@ -9,12 +9,15 @@ from medseg.atomic import write_text
 from medseg.dataset import Dataset
 from medseg.errors import ManifestError, RecipeError, TrainingError
 from medseg.labels import LabelSet
-from medseg.manifest import Manifest
+from medseg.manifest import Manifest, is_magnetic
 from medseg.progress import Notify
 from medseg.recipe import Recipe
 from medseg.run import Run, as_line, read_lines
 from medseg.train.checkpoint import has_checkpoint
 from medseg.train.trainer import Trainer
+
+# A recipe's keys that training does not depend on: words, where the dataset's facts stand, what pretraining follows.
+NOT_TRAINED_BY = {"description", "manifest", "pretraining"}
 
 
 def chosen_labels(recipe: Recipe, dataset: Dataset) -> LabelSet:
@@ -41,7 +44,7 @@ def chosen_labels(recipe: Recipe, dataset: Dataset) -> LabelSet:
 def check_window(recipe: Recipe, manifest: Manifest) -> None:
     """Raise RecipeError when the recipe wants Hounsfield units of a dataset that has none."""
     modalities = ", ".join(manifest.modality.values())
-    if recipe.preprocess.window_hu is not None and "MR" in modalities.upper():
+    if recipe.preprocess.window_hu is not None and any(map(is_magnetic, manifest.modality.values())):
         raise RecipeError(
             f"training on {manifest.name}",
             found=f"the recipe has a window in HU, and the images are {modalities}",
@@ -60,7 +63,11 @@ def check_batch(recipe: Recipe) -> None:
 
 
 def check_folder(run: Run, *, resume: bool) -> None:
-    """Raise TrainingError when a run is there already and is not to be resumed, or is a cross-validation."""
+    """Raise TrainingError when a run is there already and is not to be resumed, or is of another kind."""
+    if run.results.exists():
+        raise TrainingError(
+            f"training into {run.folder}", found="it holds the results of a prediction", remedy="choose another --out"
+        )
     folds = any(run.folder.glob("fold_*"))
     if folds or (has_checkpoint(run.checkpoint) and not resume):
         raise TrainingError(
@@ -90,9 +97,8 @@ def begin(run: Run, trainer: Trainer, recipe: Recipe, *, notify: Notify) -> None
 def fingerprint(recipe: Recipe, *facts: Any) -> str:
     """Return a hash of what a run is started with: its recipe and plain facts.
 
-    Keys that change nothing are not in it, so that a run goes on that was begun before there were such keys.
+    What is left at its default is not in it, so that a run goes on that was begun before there was such a key; nor is
+    what training does not depend on.
     """
-    choices = recipe.model_dump(mode="json", exclude={"pretraining"})
-    if recipe.training.encoder_rate == 1:
-        del choices["training"]["encoder_rate"]
+    choices = recipe.model_dump(mode="json", exclude=NOT_TRAINED_BY, exclude_defaults=True)
     return hashlib.sha256(json.dumps([choices, *facts]).encode()).hexdigest()

@@ -16,6 +16,7 @@ from medseg.progress import Notify, Progress
 from medseg.recipe import Recipe
 
 Placed = tuple[Case, Path]
+Failed = dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -25,25 +26,33 @@ class Cases:
     Attributes:
         training: the cases to learn from, each with the folder it was prepared in.
         validation: the cases to score.
-        failed: case id → the error that kept it out.
+        failed: case id → what run.json says of the error that kept it out.
     """
 
     training: list[Placed]
     validation: list[Placed]
-    failed: dict[str, MedsegError]
+    failed: Failed
 
 
 def prepare_cases(
-    dataset: Dataset, recipe: Recipe, labels: LabelSet, *, fold: int | None, cache: Path, notify: Notify
-) -> Cases:
-    """Prepare every case of a split; the processes of a training share them.
+    dataset: Dataset, recipe: Recipe, labels: LabelSet, *, folds: Sequence[int | None], cache: Path, notify: Notify
+) -> list[Cases]:
+    """Prepare every case once, and return both sides of each split; the processes of a training share the cases.
+
+    Args:
+        dataset: the cases.
+        recipe: how they are prepared.
+        labels: what is segmented.
+        folds: the fold that each split holds out; None trains and validates on every case.
+        cache: the folder of prepared cases.
+        notify: hears of each case.
 
     Raises:
-        NoCasesError: the split leaves nothing to train or validate on, or none of it can be used.
+        ManifestError, NoCasesError: a split leaves nothing to train or validate on, or none of it can be used.
         UnwritableError: the cache cannot be written to.
     """
-    split = dataset.split(fold, labels)
-    cases = list({case.case_id: case for side in split for case in side}.values())
+    splits = [dataset.split(fold, labels) for fold in folds]
+    cases = list({case.case_id: case for split in splits for side in split for case in side}.values())
     todo = {
         case.case_id: partial(
             prepare_case,
@@ -57,8 +66,8 @@ def prepare_cases(
         for case in cases
     }
     prepared, failed = prepare_each(todo, notify=notify)
-    training, validation = (_usable(side, prepared, failed) for side in split)
-    return Cases(training, validation, failed)
+    sides = [[_usable(side, prepared, failed) for side in split] for split in splits]
+    return [Cases(training, validation, told(failed)) for training, validation in sides]
 
 
 def prepare_each(
@@ -95,6 +104,11 @@ def prepare_each(
     prepared = {case_id: result for case_id, result in results.items() if isinstance(result, Path)}
     failed = {case_id: result for case_id, result in results.items() if isinstance(result, MedsegError)}
     return prepared, failed
+
+
+def told(failed: Mapping[str, MedsegError]) -> Failed:
+    """Return the cases that cannot be used as run.json has them: case id → code and message."""
+    return {case_id: error.as_json() for case_id, error in failed.items()}
 
 
 def nothing_left(failed: Mapping[str, MedsegError], case_ids: Sequence[str]) -> NoCasesError:

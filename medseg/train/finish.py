@@ -16,6 +16,8 @@ from medseg.package import ModelPackage, load_package, save_package
 from medseg.progress import Notify, Progress
 from medseg.recipe import Recipe
 from medseg.run import Run
+from medseg.train.cases import Failed
+from medseg.train.trainer import Trainer
 from medseg.train.validate import Validator
 
 
@@ -36,12 +38,15 @@ def score(run: Run, validator: Validator, scored_on: str, *, notify: Notify) -> 
     return summary
 
 
-def finished(run: Run) -> dict[str, Any] | None:
-    """Return the summary of a run that has come to its end, whose last file is its record; None of another."""
-    if not run.record.is_file():
+def finished(run: Run, trainer: Trainer) -> tuple[dict[str, Any], Failed] | None:
+    """Return the summary of a run that has come to its end, and the cases left out of it; None of another.
+
+    The record is the last file that a run writes.
+    """
+    if trainer.state.step < trainer.total or not run.record.is_file():
         return None
-    summary: dict[str, Any] = json.loads(run.summary.read_text(encoding="utf-8"))
-    return summary
+    summary, record = (json.loads(path.read_text(encoding="utf-8")) for path in (run.summary, run.record))
+    return summary, record["failed"]
 
 
 def package(
@@ -52,11 +57,23 @@ def package(
     *,
     channels: int,
     scores: dict[str, Any],
+    coarse: Run | None,
     notify: Notify,
 ) -> None:
-    """Write the model package of a trained network; where it cannot be exported, torch will run it."""
-    coarse = load_package(run.coarse) if run.coarse.is_dir() else None
-    made = ModelPackage(recipe, labels, channels, pack(weights_of(network)), scores, coarse=coarse)
+    """Write the model package of a trained network; where it cannot be exported, torch will run it.
+
+    Args:
+        run: where it goes.
+        network: the network.
+        recipe: its recipe.
+        labels: what it segments.
+        channels: of the image.
+        scores: the summary of its scores.
+        coarse: the run of its coarse model, or None.
+        notify: hears why it cannot be exported.
+    """
+    first = load_package(coarse.folder) if coarse else None
+    made = ModelPackage(recipe, labels, channels, pack(weights_of(network)), scores, coarse=first)
     try:
         made = replace(made, onnx=to_onnx(made.network(), patch=recipe.training.patch, channels=channels))
     except PackageError as error:

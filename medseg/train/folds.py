@@ -8,7 +8,7 @@ from typing import Any, Required, TypedDict, Unpack
 
 import torch
 
-from medseg.across import joined, rank
+from medseg.across import rank
 from medseg.atomic import write_json, write_text
 from medseg.dataset import Dataset
 from medseg.ensemble import together
@@ -20,9 +20,11 @@ from medseg.postprocess import CaseTable, Rule, choose_rules, tabulate
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.run import Run
-from medseg.train.begin import chosen_labels
+from medseg.train.begin import check_batch, chosen_labels
+from medseg.train.cases import prepare_cases
 from medseg.train.checkpoint import has_checkpoint
-from medseg.train.starting import Start
+from medseg.train.session import Session
+from medseg.train.starting import Start, first_network
 from medseg.train.training import TrainingResult, train
 from medseg.volume import read_label_map, read_reference
 
@@ -54,6 +56,7 @@ def train_folds(
 
     Each fold is a run of its own in fold_0, fold_1… The package of the whole averages their models. Whether cleaning
     label maps helps is found out on the held-out cases (`postprocess.choose_rules`), and stands in postprocess.json.
+    What would keep any of the folds from being trained is told before the first one is.
 
     Args:
         recipe: every choice.
@@ -76,9 +79,13 @@ def train_folds(
             remedy="choose another --out",
         )
     cache = cache or run.prepared
+    labels = chosen_labels(recipe, dataset)
     numbers = sorted(set(dataset.folds.values()))
+    begun = any(folder.glob("fold_*"))
     results: list[TrainingResult] = []
-    with joined(device):
+    with Session(device).run(folder):
+        if not begun:
+            _check(recipe, dataset, labels, folds=numbers, start=options.get("start"), cache=cache, notify=notify)
         for done, fold in enumerate(numbers):
             notify(Progress("folds", done, len(numbers), message=f"fold {fold}, {done + 1} of {len(numbers)}"))
             results.append(train(recipe, dataset, folder / f"fold_{fold}", fold=fold, cache=cache, **options))
@@ -88,7 +95,6 @@ def train_folds(
     failed = {case_id: error for result in results for case_id, error in result.failed.items()}
     if rank() > 0:  # the first process writes the tables, and may not be done
         return TrainingResult(run, {}, failed)
-    labels = chosen_labels(recipe, dataset)
     rows = [read_metrics(result.run.metrics) for result in results]
     summary = _summary(numbers, rows)
     write_text(run.recipe, recipe.to_toml())
@@ -109,9 +115,25 @@ def train_folds(
         refit=refit,
         seed=options.get("seed", 0),
         device=str(device),
-        failed={case_id: error.as_json() for case_id, error in failed.items()},
+        failed=failed,
     )
     return TrainingResult(run, summary, failed)
+
+
+def _check(
+    recipe: Recipe,
+    dataset: Dataset,
+    labels: LabelSet,
+    *,
+    folds: Sequence[int],
+    start: Start | None,
+    cache: Path,
+    notify: Notify,
+) -> None:
+    """Raise what would keep one of the folds from being trained, once every case has been prepared."""
+    check_batch(recipe)
+    first_network(recipe, channels=dataset.manifest.channels, labels=labels, seed=0, start=start, notify=ignore)
+    prepare_cases(dataset, recipe, labels, folds=folds, cache=cache, notify=notify)
 
 
 def _summary(folds: Sequence[int], rows: Sequence[Sequence[CaseScore]]) -> dict[str, Any]:

@@ -24,9 +24,10 @@ from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.run import Run, read_lines
 from medseg.train.begin import begin, check_batch, check_folder, check_window, fingerprint
-from medseg.train.cases import nothing_left, prepare_each
+from medseg.train.cases import Failed, nothing_left, prepare_each, told
 from medseg.train.checkpoint import State
 from medseg.train.epochs import take_epochs
+from medseg.train.finish import finished
 from medseg.train.masking import MaskedStream, Reconstruction, random_blocks
 from medseg.train.reconstruction import reconstruction_error
 from medseg.train.scans import Scan, Scans, hold_out
@@ -45,12 +46,12 @@ class PretrainingResult:
     Attributes:
         run: its folder.
         summary: the reconstruction error, as in validation/summary.json.
-        failed: case id → the error that kept a scan out.
+        failed: case id → code and message of the error that kept a scan out, as in run.json.
     """
 
     run: Run
     summary: dict[str, Any]
-    failed: dict[str, MedsegError]
+    failed: Failed
 
 
 def pretrain(
@@ -96,12 +97,19 @@ def pretrain(
         channels = scans.channels()
         trainer = _trainer(recipe, scans, channels, session)
         begin(run, trainer, recipe, notify=notify)
+        if done := finished(run, trainer):
+            return PretrainingResult(run, *done)
         folders, failed = _prepared(recipe, scans, channels, cache or run.prepared, notify)
         own, held_out = hold_out([scan for scan in scans.found if scan.case_id in folders])
 
         stream = MaskedStream([folders[scan.case_id] for scan in own], recipe, seed=seed)
         samples = batches(
-            stream, batch=recipe.training.batch, first=trainer.state.step, last=trainer.total, workers=workers
+            stream,
+            batch=recipe.training.batch,
+            first=trainer.state.step,
+            last=trainer.total,
+            workers=workers,
+            pinned=device.type == "cuda",
         )
         take_epochs(run, recipe.training, trainer, iter(samples), None, notify=notify)
 
@@ -123,9 +131,9 @@ def pretrain(
                 training_cases=[scan.case_id for scan in own],
                 validation_cases=[scan.case_id for scan in held_out],
                 reconstruction=summary,
-                failed={case_id: error.as_json() for case_id, error in failed.items()},
+                failed=told(failed),
             )
-    return PretrainingResult(run, summary, failed)
+    return PretrainingResult(run, summary, told(failed))
 
 
 def _check(recipe: Recipe, scans: Scans) -> None:

@@ -22,7 +22,7 @@ class Scan:
 
     Attributes:
         source: its voxels; they have its case id.
-        patient_id: whose it is.
+        patient_id: whose it is, as the dataset or a DICOM series says; any other scan is of a patient of its own.
     """
 
     source: Source
@@ -101,7 +101,7 @@ def find_scans(places: Sequence[Path], *, fold: int | None = None, notify: Notif
             f"--fold {fold}", found=f"{others[0]} is no dataset, so it has no folds", remedy="leave --fold out"
         )
     cases = find_cases(others, notify=notify).own if others else ()
-    scans = [Scan(case.source, case.case_id) for case in cases if case.source]
+    scans = [Scan(case.source, _patient(case.source) or case.case_id) for case in cases if case.source]
     failed = {case.case_id: case.error for case in cases if case.error}
     for dataset in datasets:
         for case in dataset.sides(fold)[0]:
@@ -127,6 +127,11 @@ def hold_out(scans: Sequence[Scan]) -> tuple[list[Scan], list[Scan]]:
     chosen = set(patients[::EVERY]) if len(patients) >= ENOUGH else set()
     own = [scan for scan in scans if scan.patient_id not in chosen]
     return own, [scan for scan in scans if scan.patient_id in chosen]
+
+
+def _patient(source: Source) -> str:
+    """Return whose scan a DICOM series is, where that is said; nothing of other files."""
+    return source.series.slices[0].patient if source.series and source.series.slices else ""
 
 
 def _is_dataset(place: Path) -> bool:

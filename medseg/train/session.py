@@ -1,5 +1,6 @@
 """Session: how a training is run, apart from what is trained on what."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ from typing import Any
 
 import torch
 
-from medseg.across import joined, processes
+from medseg.across import joined, local_processes, processes
 from medseg.device import deterministic as deterministic_torch
-from medseg.processor import keep_freed_memory
+from medseg.processor import cores, keep_freed_memory
 from medseg.progress import Notify, ignore
 from medseg.run import Run
 from medseg.train.failure import explained
@@ -46,6 +47,9 @@ class Session:
             MedsegError: as `explained` says, and UnwritableError where the folder cannot be made.
         """
         keep_freed_memory()
+        _use_cores()
+        if self.device.index is not None and self.device.type == "cuda":  # pinned memory is the current one's
+            torch.cuda.set_device(self.device)
         with explained(folder), deterministic_torch(self.deterministic), joined(self.device):
             yield Run(folder)
 
@@ -57,3 +61,13 @@ class Session:
             "processes": processes(),
             "deterministic": self.deterministic,
         }
+
+
+def _use_cores() -> None:
+    """Give each of several processes on a machine its part of the cores.
+
+    torchrun gives them one thread each (OMP_NUM_THREADS=1), and nobody can tell whether a user did; another number
+    stands.
+    """
+    if local_processes() > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
+        torch.set_num_threads(max(1, cores() // local_processes()))

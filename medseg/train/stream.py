@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medseg.across import processes, rank
+from medseg.across import local_processes, processes, rank
 from medseg.augment import Augmenter
 from medseg.patches import draw_patch
 from medseg.prepared_case import PreparedCase
@@ -53,7 +53,9 @@ class PatchStream(Dataset[tuple[Tensor, ...]]):
         return (*patch, torch.tensor(case.present)) if self._partial else patch
 
 
-def batches(stream: PatchStream, *, batch: int, first: int, last: int, workers: int | None) -> DataLoader[Any]:
+def batches(
+    stream: PatchStream, *, batch: int, first: int, last: int, workers: int | None, pinned: bool = False
+) -> DataLoader[Any]:
     """Return this process's share of the batches for the steps from `first` up to, not including, `last`.
 
     Args:
@@ -62,15 +64,16 @@ def batches(stream: PatchStream, *, batch: int, first: int, last: int, workers: 
         first: the next step.
         last: the step to stop before.
         workers: processes that draw for this one; with 0 it draws itself, and None chooses by the machine's cores.
+        pinned: whether they lie in memory that a CUDA device copies from while it computes.
     """
     share = batch // processes()
-    drawing = drawing_workers(processes()) if workers is None else workers
+    drawing = drawing_workers(local_processes()) if workers is None else workers
     starts = range(first * batch + rank() * share, last * batch, batch)
     return DataLoader(
         stream,
         batch_sampler=[list(range(start, start + share)) for start in starts],
         num_workers=drawing,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pinned,
         worker_init_fn=_begin_worker,
         prefetch_factor=4 if drawing else None,
     )

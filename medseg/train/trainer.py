@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from medseg.across import mean_over_processes, processes, rank
+from medseg.device import full_float32
 from medseg.engine.torch import uses_bf16
 from medseg.errors import TrainingError
 from medseg.progress import Notify
@@ -62,7 +63,9 @@ class Trainer:
         self._trained = [parameter for group in groups for parameter in group["params"]]
         self._frozen = encoder_layers(self.network, model) if settings.encoder_rate == 0 else []
         self._device = device
-        self._bf16 = uses_bf16(recipe.training.precision, device)
+        self._bf16 = uses_bf16(settings.precision, device)
+        if settings.precision == "fp32":
+            full_float32()
         self._seed = seed
 
     @property

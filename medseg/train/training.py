@@ -9,7 +9,6 @@ import torch
 from medseg.across import rank
 from medseg.dataset import Dataset
 from medseg.engine.torch import TorchEngine
-from medseg.errors import MedsegError
 from medseg.labels import LabelSet
 from medseg.models import for_training, parameter_count
 from medseg.progress import Notify, Progress, ignore
@@ -17,7 +16,7 @@ from medseg.recipe import Recipe
 from medseg.run import Run, read_lines
 from medseg.segment import Segmenter
 from medseg.train.begin import begin, check_batch, check_folder, chosen_labels, fingerprint
-from medseg.train.cases import Cases, prepare_cases
+from medseg.train.cases import Cases, Failed, prepare_cases
 from medseg.train.checkpoint import State, has_checkpoint
 from medseg.train.epochs import take_epochs
 from medseg.train.finish import finished, package, score
@@ -36,12 +35,12 @@ class TrainingResult:
     Attributes:
         run: its folder.
         summary: the scores after training, as in validation/summary.json.
-        failed: case id → the error that kept it out.
+        failed: case id → code and message of the error that kept it out, as in run.json.
     """
 
     run: Run
     summary: dict[str, Any]
-    failed: dict[str, MedsegError]
+    failed: Failed
 
 
 def train(
@@ -99,27 +98,33 @@ def train(
     labels = chosen_labels(recipe, dataset)
     with session.run(folder) as run:
         check_folder(run, resume=resume)
-        if recipe.coarse:
-            _train_coarse(run, recipe, dataset, labels, fold=fold, start=start, session=session)
+        coarse = _train_coarse(run, recipe, dataset, labels, fold=fold, start=start, session=session)
         trainer, origin = _trainer(run, recipe, dataset, labels, fold=fold, start=start, session=session)
         begin(run, trainer, recipe, notify=notify)
-        cases = prepare_cases(dataset, recipe, labels, fold=fold, cache=cache or run.prepared, notify=notify)
-        if trainer.state.step == trainer.total and (earlier := finished(run)):
-            return TrainingResult(run, earlier, cases.failed)
+        if done := finished(run, trainer):
+            return TrainingResult(run, *done)
+        (cases,) = prepare_cases(dataset, recipe, labels, folds=[fold], cache=cache or run.prepared, notify=notify)
 
         engine = TorchEngine(trainer.averaged, device, precision=recipe.training.precision)
         validator = Validator(Segmenter(engine, recipe, labels), cases.validation, dataset, labels)
         folders = [folder for _, folder in cases.training]
         stream = PatchStream(folders, recipe, seed=seed, partial=dataset.partial(labels), beyond=labels.beyond)
         samples = batches(
-            stream, batch=recipe.training.batch, first=trainer.state.step, last=trainer.total, workers=workers
+            stream,
+            batch=recipe.training.batch,
+            first=trainer.state.step,
+            last=trainer.total,
+            workers=workers,
+            pinned=device.type == "cuda",
         )
         take_epochs(run, recipe.training, trainer, iter(samples), validator, notify=notify)
 
         summary = score(run, validator, _scored_on(fold), notify=notify)
         if rank() == 0:
             channels = dataset.manifest.channels
-            package(run, trainer.averaged, recipe, labels, channels=channels, scores=summary, notify=notify)
+            package(
+                run, trainer.averaged, recipe, labels, channels=channels, scores=summary, coarse=coarse, notify=notify
+            )
             facts = {"dataset": dataset.manifest.name, "fold": fold, **session.as_json(), **origin}
             run.write_record(command="train", **facts, **_outcome(run, trainer, cases))
     return TrainingResult(run, summary, cases.failed)
@@ -134,19 +139,21 @@ def _train_coarse(
     fold: int | None,
     start: Start | None,
     session: Session,
-) -> None:
-    """Train the coarse model, in a run within the run."""
+) -> Run | None:
+    """Train the coarse model, in a run within the run, and return that; None where there is none."""
+    if not recipe.coarse:
+        return None
     if dataset.partial(labels):
         message = "the coarse model is left out, because cases lack labels that it would find"
         session.notify(Progress("train", 0, 1, message=message))
-        return
+        return None
     session.notify(Progress("train", 0, 1, message="the coarse model comes first"))
     shown = {part for label in labels for part in label.parts}
     coarse = recipe.coarse_recipe([label.name for label in dataset.manifest.label_set if label.id in shown])
     begins = start.coarse if start else None
     if begins is None:  # random weights are not to be held back
         coarse = coarse.model_copy(update={"training": coarse.training.model_copy(update={"encoder_rate": 1.0})})
-    train(coarse, dataset, run.coarse, fold=fold, start=begins, **vars(session))
+    return train(coarse, dataset, run.coarse, fold=fold, start=begins, **vars(session)).run
 
 
 def _trainer(
@@ -183,7 +190,7 @@ def _outcome(run: Run, trainer: Trainer, cases: Cases) -> dict[str, Any]:
         "training_seconds": round(sum(line["seconds"] for line in read_lines(run.journal)), 1),
         "training_cases": [case.case_id for case, _ in cases.training],
         "validation_cases": [case.case_id for case, _ in cases.validation],
-        "failed": {case_id: error.as_json() for case_id, error in cases.failed.items()},
+        "failed": cases.failed,
     }
 
 

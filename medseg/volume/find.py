@@ -48,17 +48,27 @@ def look_through(path: Path, *, notify: Notify = ignore) -> Found:
     Raises:
         MissingFileError: a path that does not exist.
         ArchiveError: a zip that cannot be read, or that breaks the limits.
+        UnreadableError: the system does not let the path itself be read.
     """
-    if not path.exists():
-        raise MissingFileError(
-            f"reading {path}", found="there is nothing at this path", remedy="check the path and its spelling"
-        )
     found = Found()
-    if path.is_file():
-        _sort_file(found, path)
-        return found
+    try:
+        if not path.exists():
+            raise MissingFileError(
+                f"reading {path}", found="there is nothing at this path", remedy="check the path and its spelling"
+            )
+        if path.is_file():
+            _sort_file(found, path)
+        else:
+            _sort_folder(found, path, notify=notify)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return found
+
+
+def _sort_folder(found: Found, folder: Path, *, notify: Notify) -> None:
+    """Add what a folder and all below it hold, and what of it cannot be opened."""
     dicom: list[StoredFile] = []
-    for file in _walk(path, found):
+    for file in _walk(folder, found):
         try:
             start = read_start(file)
             if is_dicom(start):
@@ -71,7 +81,6 @@ def look_through(path: Path, *, notify: Notify = ignore) -> Found:
             found.refused.append((file, error))
     _add(found, sort_files(dicom, notify=notify))
     found.scans.sort(key=lambda source: source.place.parts)
-    return found
 
 
 def _sort_file(found: Found, file: Path) -> None:

@@ -52,7 +52,7 @@ class Straight:
         box = tuple(slice(int(axis.voxels.min()), int(axis.voxels.max()) + 1) for axis in taps)
         return cls(
             tuple(axis.within(part) for axis, part in zip(taps, box, strict=True)),
-            tuple(map(is_outside, positions, size)),
+            tuple(map(is_outside, positions, size, steps)),
             box,
         )
 
@@ -109,7 +109,7 @@ class Slanted:
         """Return what a block of `shape` reads, its voxels taken to those of a source of `size` by a 4×4 matrix."""
         index = np.indices(shape, np.float64).reshape(3, -1)
         at = (to_source[:3, :3] @ index + to_source[:3, 3:]).reshape(3, *shape)
-        outside = np.any(list(map(is_outside, at, size)), axis=0)
+        outside = np.any(list(map(is_outside, at, size, steps_along(to_source))), axis=0)
         last = np.reshape(size, (3, 1, 1, 1)) - 1
         inner = at.clip(0, last)
         first = np.floor(inner).astype(np.intp)
@@ -146,10 +146,24 @@ class Slanted:
 Reading = Straight | Slanted
 
 
-def is_outside(at: NDArray[np.float64], size: int) -> NDArray[np.bool_]:
-    """Return which positions along an axis no source voxel covers."""
-    reach = 0.5 + EDGE_TOLERANCE_VOXELS
+def is_outside(at: NDArray[np.float64], size: int, step: float) -> NDArray[np.bool_]:
+    """Return which voxels of another grid have nothing to do with a source, along one of its axes.
+
+    They lie in no source voxel, and no centre of one lies in them: a thick slice may end beyond the last thin one, and
+    still shows it.
+
+    Args:
+        at: their centres, in source voxels.
+        size: of the source.
+        step: their own size along the axis, in source voxels; either sign.
+    """
+    reach = max(1.0, abs(step)) / 2 + EDGE_TOLERANCE_VOXELS
     return np.asarray((at < -reach) | (at > size - 1 + reach))
+
+
+def steps_along(to_source: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far voxels of another grid reach along each axis of the source, in source voxels, shape (3,)."""
+    return np.asarray(np.abs(to_source[:3, :3]).max(axis=1))
 
 
 def _together(taps: Sequence[Read], sides: Sequence[int]) -> Read:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.volume.geometry import Geometry
-from medseg.volume.reading import is_outside
+from medseg.volume.reading import is_outside, steps_along
 from medseg.volume.taps import Taps
 
 # Grids whose axes drift apart by less than this over their whole length count as parallel, in source voxels.
@@ -35,8 +35,8 @@ def resample(
         source: the grid the array lies on.
         target: the grid to read it at.
         order: 0 nearest neighbour, the only one for label maps; 1 linear; 3 cubic B-spline.
-        fill: the value outside the source's voxels. A voxel reaches half its size beyond its centre, and its value with
-            it.
+        fill: the value where a voxel lies in none of the source's, and holds the centre of none. A voxel reaches half
+            its size beyond its centre, and its value with it.
         low_pass: average before shrinking, so that fine detail does not alias. Nearest neighbour never averages.
 
     Returns:
@@ -52,16 +52,16 @@ def resample(
         to_source[axis, partner] * np.arange(target.shape[partner]) + to_source[axis, 3]
         for axis, partner in enumerate(pairing)
     ]
+    steps = [abs(float(to_source[axis, partner])) for axis, partner in enumerate(pairing)]
     if order == 0:
         values = _take_nearest(array, positions)
     else:
-        steps = [abs(float(to_source[axis, partner])) for axis, partner in enumerate(pairing)]
         widths = [max(1.0, step) if low_pass else 1.0 for step in steps]
         taps = [Taps.at(at, n, width=w) for at, n, w in zip(positions, source.shape, widths, strict=True)]
         values = _interpolate(array, taps)
     lead = array.ndim - 3
     for axis, at in enumerate(positions):
-        outside = is_outside(at, source.shape[axis])
+        outside = is_outside(at, source.shape[axis], steps[axis])
         if outside.any():
             values[(slice(None),) * (lead + axis) + (outside,)] = fill
     moved = [lead + pairing.index(axis) for axis in range(3)]
@@ -133,7 +133,7 @@ def _resample_oblique(
         index = np.indices(block, np.float64).reshape(3, -1)
         index[0] += start
         at = (to_source[:3, :3] @ index + to_source[:3, 3:]).reshape(3, *block)
-        outside = np.any([is_outside(at[axis], size) for axis, size in enumerate((ni, nj, nk))], axis=0)
+        outside = np.any(list(map(is_outside, at, (ni, nj, nk), steps_along(to_source))), axis=0)
         for channel, out in zip(channels, values, strict=True):
             read = ndimage.map_coordinates(channel, at, order=order, mode="nearest")
             out[start:stop] = np.where(outside, np.asarray(fill, out.dtype), read)
@@ -147,5 +147,4 @@ def blur(to_source: NDArray[np.float64]) -> NDArray[np.float64]:
     wants σ = √(f² − 1) / 2.355 source voxels (Cardoso et al., MICCAI 2015, "Scale factor point spread function
     matching").
     """
-    step = np.abs(to_source[:3, :3]).max(axis=1)
-    return np.asarray(np.sqrt((step**2 - 1).clip(0)) / 2.355)
+    return np.asarray(np.sqrt((steps_along(to_source) ** 2 - 1).clip(0)) / 2.355)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,6 +56,15 @@ def test_bfloat16_is_close_to_float32_and_not_the_same_where_the_processor_has_i
     half, full = (OpenVINOEngine(onnx, patch=PATCH, channels=2, precision=p) for p in ("bf16", "fp32"))
     assert (half.bf16, full.bf16) == (True, False)
     np.testing.assert_allclose(half.run(patches()), full.run(patches()), atol=0.1)
+
+
+@pytest.mark.parametrize(("precision", "rounded"), [("auto", True), ("fp32", False)])
+def test_in_full_precision_gpus_do_not_round_to_tf32(
+    precision: str, rounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    TorchEngine(nn.Identity(), CPU, precision=precision)
+    assert torch.backends.cudnn.allow_tf32 is rounded
 
 
 def test_exporting_leaves_the_network_as_it_was_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -176,6 +186,56 @@ def test_auto_asks_torch_for_a_gpu_only_where_there_may_be_one(
     monkeypatch.setattr("medseg.segment.GPU_SIGNS", (*GPU_SIGNS, str(tmp_path)))
     assert chosen(package) is OpenVINOEngine
     assert asked == ["auto"]
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "/dev/nvidiactl",
+        "/dev/kfd",
+        "/dev/dxg",
+        "C:/Windows/System32/nvcuda.dll",
+        "/System/Library/Frameworks/Metal.framework",
+    ],
+)
+def test_torch_is_asked_wherever_a_system_shows_that_it_may_have_a_gpu(
+    sign: str, package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("medseg.device.choose_device", lambda name="auto": asked.append(name) or CPU)
+    monkeypatch.setattr("medseg.segment.Path", lambda path: SimpleNamespace(exists=lambda: path == sign))
+    choose_engine(package)
+    assert asked == ["auto"]
+
+
+class OnDevice(TorchEngine):
+    """An engine that keeps tensors, as on a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity(), CPU)
+        self.on_host = False
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("MPS backend out of memory")], ids=repr
+)
+def test_zeros_that_a_device_has_no_room_for_lie_in_the_hosts_memory(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "zeros", full)
+    np.testing.assert_array_equal(OnDevice().zeros((2, 3)), np.zeros((2, 3), np.float32))
+
+
+def test_any_other_error_of_a_device_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch, "zeros", broken)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        OnDevice().zeros((2, 3))
 
 
 def test_an_unknown_engine_is_met_with_the_nearest_name(package: ModelPackage) -> None:

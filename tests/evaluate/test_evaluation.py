@@ -155,6 +155,23 @@ def test_of_a_case_in_several_forms_the_most_exact_is_scored(tmp_path: Path) -> 
     assert [row.label for row in read_metrics(tmp_path / "out" / "metrics.csv")] == ["spleen", "liver"]
 
 
+def test_of_two_dicom_files_the_labels_of_either_are_scored_whatever_their_numbers(tmp_path: Path) -> None:
+    grid = house_geometry(shape=SHAPE, orientation="LPS")
+    series = save_slices(tmp_path / "ct", grid)
+    truth = on_series(label_map((1, np.s_[0:2]), (2, np.s_[2:4]), (3, np.s_[4:6]), geometry=grid), series)
+    for name, names in (
+        ("predicted", {2: "liver", 3: "aorta"}),
+        ("reference", {1: "spleen", 2: "liver", 3: "kidney"}),
+    ):
+        labels = LabelSet.from_names(names)
+        shown = LabelMap(np.where(np.isin(truth.array, list(names)), truth.array, 0), truth.geometry)
+        write_seg(shown, series, labels, tmp_path / f"{name}.seg.dcm")
+    assert evaluate(tmp_path / "predicted.seg.dcm", tmp_path / "reference.seg.dcm", tmp_path / "out") == 0
+    rows = read_metrics(tmp_path / "out" / "metrics.csv")
+    assert {row.label: row.dice for row in rows} == {"liver": 1.0, "aorta": 0.0, "spleen": 0.0, "kidney": 0.0}
+    assert len({row.label_id for row in rows}) == 4
+
+
 ORGANS = LabelSet.from_names({1: "spleen", 2: "liver", 5: "stomach"})
 
 

@@ -35,6 +35,23 @@ def test_each_label_has_the_mean_of_the_cases_where_it_is_defined() -> None:
     assert (one["precision"]["n"], one["recall"]["n"]) == (2, 3)
 
 
+def test_a_label_that_files_number_differently_is_one_label_and_two_labels_of_one_number_are_two() -> None:
+    rows = [
+        CaseScore("a", 1, "liver", 0.4, 0.4, 0.4, 0.4),
+        CaseScore("a", 2, "spleen", 0.8, 0.8, 0.8, 0.8),
+        CaseScore("b", 3, "liver", 0.6, 0.6, 0.6, 0.6),
+        CaseScore("b", 1, "spleen", 1.0, 1.0, 1.0, 1.0),
+        CaseScore("b", 2, "aorta", 0.1, 0.1, 0.1, 0.1),
+    ]
+    labels = summarise(rows)["labels"]
+    assert {name: (label["label_id"], label["n"], label["dice"]["mean"]) for name, label in labels.items()} == {
+        "liver": (1, 2, pytest.approx(0.5)),
+        "spleen": (1, 2, pytest.approx(0.9)),
+        "aorta": (2, 1, pytest.approx(0.1)),
+    }
+    assert list(labels) == ["liver", "spleen", "aorta"]
+
+
 def test_what_was_empty_is_counted() -> None:
     summary = summarise(ROWS)
     empties = {"n_reference_empty": 2, "n_prediction_empty": 1, "n_both_empty": 1}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
+from weakref import WeakSet, ref
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data.utils import dense_patch_slices
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg.engine import Engine
+from medseg.engine.torch import TorchEngine
 from medseg.patches import Scratch, Tiling, slabs
 from medseg.patches import slide as slide_engine
-from medseg.patches.slide import mirrored as mirrored_by
+from medseg.patches.window_runner import mirrored as mirrored_by
 from medseg.patches.windows import window_shares, window_starts, windows
 
 slab_sums = import_module("medseg.patches.slab_sums")
@@ -36,7 +38,6 @@ class Function(Engine):
     """An engine that calls a function of tensors."""
 
     name = "test"
-    out_of_memory = torch.OutOfMemoryError
 
     def __init__(self, function: Callable[[Tensor], Tensor], batch_voxels: int = 2**20) -> None:
         self.function = function
@@ -318,23 +319,121 @@ def test_no_more_is_held_than_windows_to_come_reach(overlap: float) -> None:
     assert most == scratch.planned <= 64 * 24 * 24
 
 
-def test_batches_get_smaller_where_memory_does_not_hold_them() -> None:
-    sizes: list[int] = []
+def test_a_slab_that_nobody_holds_is_let_go_of_before_the_next_is_computed() -> None:
+    made: list[ref[Any]] = []
+
+    class Watching(Function):
+        def zeros(self, shape: Any) -> Any:
+            array = super().zeros(shape)
+            made.append(ref(array))
+            return array
+
+        def run(self, patches: Any) -> Any:
+            assert not any(array() is not None for array in made)
+            return super().run(patches)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(slab_sums, "LEAST_PLANES", 1)
+        coming = slabs(Watching(identity, 1), image_of((40, 8, 8)).numpy(), Tiling((8, 8, 8), 0.0))
+        while next(coming, None) is not None:
+            pass
+    assert len(made) == 5
+
+
+# Where memory does not suffice
+
+
+def gpu_is_full() -> torch.OutOfMemoryError:
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), gpu_is_full(), RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)")], ids=repr
+)
+def test_batches_get_smaller_where_memory_does_not_hold_them_and_stay_so(error: Exception) -> None:
+    tried: list[int] = []
 
     def hungry(batch: Tensor) -> Tensor:
+        tried.append(len(batch))
         if len(batch) > 2:
-            raise torch.OutOfMemoryError
-        sizes.append(len(batch))
+            raise error
+        return batch
+
+    image = image_of((12, 10, 8))
+    torch.testing.assert_close(slide(hungry, image, batch_voxels=8 * 4**3, patch=(4, 4, 4), overlap=0.0), image)
+    assert tried == [8, 4, *[2] * 9]  # 3·3·2 windows
+
+
+def test_what_a_batch_that_did_not_fit_held_is_let_go_of_before_a_smaller_one_is_tried() -> None:
+    held: WeakSet[Any] = WeakSet()
+
+    def hungry(batch: Tensor) -> Tensor:
+        assert not held
+        activations = batch + 1
+        held.add(activations)
+        if len(batch) > 1:
+            raise gpu_is_full()
         return batch
 
     image = image_of((11, 8, 6))
     torch.testing.assert_close(slide(hungry, image, patch=(4, 4, 4), overlap=0.5), image)
-    assert max(sizes) == 2
+
+
+def test_what_was_said_of_a_batch_is_let_go_of_before_the_next_is_computed() -> None:
+    said: WeakSet[Any] = WeakSet()
+
+    def watching(batch: Tensor) -> Tensor:
+        assert not said
+        values = batch + 1
+        said.add(values)
+        return values
+
+    image = image_of((11, 8, 6))
+    slid = slide(watching, image, batch_voxels=2 * 4**3, patch=(4, 4, 4), overlap=0.5)
+    torch.testing.assert_close(slid, image + 1)
+
+
+class FullGPU(TorchEngine):
+    """An engine that keeps tensors, and has no room for more than one window, nor for that beside any sums."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity(), torch.device("cpu"), precision="fp32")
+        self.on_host, self.sums = False, WeakSet[Tensor]()
+
+    def run(self, patches: Any) -> Any:
+        if len(patches) > 1 or self.sums:
+            raise gpu_is_full()
+        return patches
+
+    def zeros(self, shape: Any) -> Any:
+        sums = super().zeros(shape)
+        self.sums.add(sums)
+        return sums
+
+    def fetch(self, values: Any) -> Any:
+        return super().fetch(values).copy()
+
+
+def test_sums_leave_a_device_that_has_no_room_for_a_window_beside_them() -> None:
+    image = image_of((40, 8, 6)).numpy()
+    np.testing.assert_allclose(slide_engine(FullGPU(), image, Tiling((4, 4, 4), 0.5)), image, atol=1e-6)
 
 
 def test_one_patch_that_does_not_fit_is_an_error() -> None:
     def starving(_: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError
+        raise gpu_is_full()
 
     with pytest.raises(torch.OutOfMemoryError):
         slide(starving, image_of((11, 8, 6)), patch=(4, 4, 4), overlap=0.5)
+
+
+def test_any_other_error_of_the_network_stays_what_it_is() -> None:
+    tried: list[int] = []
+
+    def failing(batch: Tensor) -> Tensor:
+        tried.append(len(batch))
+        raise RuntimeError("sizes do not match")
+
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        slide(failing, image_of((11, 8, 6)), patch=(4, 4, 4), overlap=0.5)
+    assert len(tried) == 1

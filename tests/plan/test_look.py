@@ -13,6 +13,7 @@ from medseg.errors import ManifestError, NoCasesError
 from medseg.labels import LabelSet
 from medseg.plan.look import label_facts, look_at, surface_mm2
 from medseg.progress import Progress
+from medseg.volume import Geometry
 
 # Columns of the affine: array axes to the left, the head and the front, so that nothing is in RAS order.
 TURNED = np.array([[-2.0, 0, 0, 9], [0, 0, 1.5, 4], [0, 3.0, 0, -7], [0, 0, 0, 1]])
@@ -70,7 +71,7 @@ def test_facts_are_json(tmp_path: Path) -> None:
 def test_a_long_cylinder_is_about_as_thick_as_it_is_wide() -> None:
     i, j = np.ogrid[:30, :30]
     ids = np.repeat((((i - 14.5) ** 2 + (j - 14.5) ** 2) < 100)[..., None], 200, axis=2).astype(np.uint8)
-    found = label_facts(ids, LabelSet.from_ids([1, 4]), (0.5, 0.5, 1.0))
+    found = label_facts(ids, LabelSet.from_ids([1, 4]), Geometry(ids.shape, np.diag([0.5, 0.5, 1.0, 1.0])))
     assert list(found) == ["label_1"]
     assert 0.7 * 10 < found["label_1"].thickness_mm < 10
 
@@ -78,9 +79,17 @@ def test_a_long_cylinder_is_about_as_thick_as_it_is_wide() -> None:
 def test_components_touch_at_faces_and_the_surface_of_nothing_is_0() -> None:
     ids = np.zeros((4, 4, 4), np.uint8)
     ids[0, 0, 0] = ids[1, 1, 1] = ids[3, 3, 2:] = 1
-    assert label_facts(ids, LabelSet.from_ids([1]), (1, 2, 3))["label_1"].components == 3
+    assert label_facts(ids, LabelSet.from_ids([1]), Geometry(ids.shape, np.eye(4)))["label_1"].components == 3
     assert surface_mm2(ids == 2, (1, 2, 3)) == 0
     assert surface_mm2(ids[3:, 3:, 3:] == 1, (1, 2, 3)) == 2 * (2 * 3 + 1 * 3 + 1 * 2)
+
+
+def test_a_label_lies_where_the_world_has_it() -> None:
+    ids = np.zeros((6, 5, 4), np.uint8)
+    ids[2:4, 1, 3] = 1
+    affine = np.array([[0, -2, 0, 10], [3, 0, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1]])  # I to the front, J to the left
+    found = label_facts(ids, LabelSet.from_ids([1]), Geometry(ids.shape, affine))
+    assert found["label_1"].centre_mm == (8.0, 27.5, 42.0)
 
 
 def test_a_case_that_cannot_be_read_is_told_of_and_left_out(tmp_path: Path, dataset: Path) -> None:

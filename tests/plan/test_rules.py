@@ -12,9 +12,10 @@ from medseg.models.networks import pooling
 from medseg.plan.augmentation import flip_axes
 from medseg.plan.budget import Budget
 from medseg.plan.choice import as_recipe
-from medseg.plan.facts import CaseFacts, Facts, Intensities, LabelFacts
+from medseg.plan.facts import CaseFacts, Facts, Intensities, LabelFacts, Point
 from medseg.plan.fit import Fit, fit, scaled_patch
 from medseg.plan.grid import crops, flat_axis, full_spacing, window
+from medseg.plan.layout import order
 from medseg.plan.measure import Speed
 from medseg.plan.memory import training_bytes, weight_count
 from medseg.plan.rules import design
@@ -22,6 +23,7 @@ from medseg.plan.schedule import schedule
 from medseg.recipe import Recipe, parse_recipe
 
 GB = 10**9
+MIDDLE = (0.0, 0.0, 0.0)
 PLENTY = Budget(minutes=1e6, memory_bytes=200 * GB, workers=8, voxels_per_second=1e8, bf16=True)
 SHORT = replace(PLENTY, minutes=30, memory_bytes=12 * GB, workers=0, voxels_per_second=4e5, bf16=False)
 
@@ -33,9 +35,10 @@ def case(
     hounsfield: bool = True,
     names: tuple[str, ...] = ("liver",),
     thickness: float = 20.0,
+    centre: Point = MIDDLE,
 ) -> CaseFacts:
-    label = LabelFacts(voxels=math.prod(shape) // 50, volume_ml=9.0, components=1, thickness_mm=thickness)
-    return CaseFacts("a", shape, shape, spacing, hounsfield, dict.fromkeys(names, label))
+    label = LabelFacts(math.prod(shape) // 50, volume_ml=9.0, components=1, thickness_mm=thickness, centre_mm=centre)
+    return CaseFacts("a", shape, shape, spacing, MIDDLE, hounsfield, dict.fromkeys(names, label))
 
 
 def facts(*cases: CaseFacts, modality: str = "CT", low: float = -43, high: float = 187, count: int = 1) -> Facts:
@@ -198,7 +201,7 @@ def test_small_crops_are_seen_whole_as_nnu_net_sees_the_hippocampus() -> None:
     crop = case((36, 50, 35), (1.0, 1.0, 1.0), names=("anterior", "posterior"), thickness=6.0)
     found = fitted(facts(crop, modality="MRI", count=230), SHORT)
     assert found.patch == (40, 56, 40)
-    assert found.filters == (16, 32, 64, 128)
+    assert found.filters == (8, 32, 64, 128)
     assert found.batch == 8
     assert found.covered == 1
     slow = fitted(facts(crop, modality="MRI", count=230), replace(SHORT, minutes=0.1))
@@ -233,11 +236,37 @@ def test_less_memory_means_a_smaller_patch_and_in_the_end_the_smallest() -> None
         (("left_atrium",), ("J", "K")),
         (("leftover",), ("I", "J", "K")),
         (("lobe-right.upper",), ("J", "K")),
+        (("parotid_l", "parotid_r"), ("J", "K")),
     ],
 )
 def test_left_and_right_are_not_mirrored_where_labels_have_sides(names: tuple[str, ...], axes: tuple[str, ...]) -> None:
     what = facts(case(names=names))
     assert flip_axes(what, fitted(what, SHORT))[0] == axes
+
+
+def test_an_axis_is_not_mirrored_where_nearly_all_patients_are_alike_along_it() -> None:
+    ahead, behind = case(centre=(0.0, 5.0, 5.0)), case(centre=(-2.0, -5.0, -5.0))
+    one_in_twenty = replace(facts(), cases=(ahead,) * 19 + (behind,))
+    axes, reason = flip_axes(one_in_twenty, fitted(one_in_twenty, SHORT))
+    assert axes == ("I",)
+    assert reason == (
+        "not J, for liver lies in front of the scan's middle in 19 of 20 cases; "
+        "not K, for liver lies above the scan's middle in 19 of 20 cases"
+    )
+    more = replace(facts(), cases=(ahead,) * 18 + (behind,) * 2)
+    assert flip_axes(more, fitted(more, SHORT))[0] == ("I", "J", "K")
+
+
+def test_the_order_of_two_labels_counts_and_cases_that_show_one_do_not() -> None:
+    def with_labels(**x: float) -> CaseFacts:
+        some = case()
+        label = some.labels["liver"]
+        return replace(some, labels={name: replace(label, centre_mm=(at, 0.0, 0.0)) for name, at in x.items()})
+
+    cases = (with_labels(head=-3.0, tail=-9.0), with_labels(head=8.0, tail=1.0), with_labels(head=-7.0))
+    what = replace(facts(), labels=("head", "tail"), cases=cases)
+    assert order(what, 0) == "head lies to the right of tail in 2 of 2 cases"
+    assert order(what, 1) is None
 
 
 def recipe_of(what: Facts, budget: Budget) -> Recipe:

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from hypothesis import HealthCheck, given, settings
 from numpy.typing import NDArray
 from phantoms import all_orientations, geometries, house_geometry, house_volume, save_dicom_series, save_nifti
@@ -18,7 +19,8 @@ from medseg.errors import UnwritableError
 from medseg.package import load_package
 from medseg.predict import Settings
 from medseg.run import read_lines
-from medseg.volume import Geometry, Volume, read_label_map, write_image
+from medseg.segment import Prepared, Segmenter
+from medseg.volume import Geometry, LabelMap, Volume, read_label_map, write_image
 
 
 def predict(run: Path, *inputs: Path, out: Path, options: tuple[str, ...] = ()) -> tuple[int, dict[str, Any]]:
@@ -200,6 +202,21 @@ def test_a_scan_is_never_overwritten_by_its_label_map(
     assert (tmp_path / "scan.nii.gz").read_bytes() == before
 
 
+@pytest.mark.parametrize("left", ["run.json", "journal.jsonl"], ids=["finished", "not finished"])
+def test_the_run_of_another_command_is_not_overwritten(
+    left: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(house_volume(), tmp_path / "scan.nii")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / left).write_bytes((run / left).read_bytes())
+    assert predict(run, tmp_path / "scan.nii", out=out)[0] == 2
+    assert "E_OPTION" in (said := capsys.readouterr().err)
+    assert "it is a run of medseg train" in said
+    assert [path.name for path in out.iterdir()] == [left]
+    assert (out / left).read_bytes() == (run / left).read_bytes()
+
+
 def test_an_empty_folder_is_a_failed_case(run: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     code, results = predict(run, tmp_path / "empty", out=tmp_path / "out")
@@ -255,6 +272,39 @@ def test_an_unforeseen_error_is_kept_with_its_kind(run: Path, tmp_path: Path, mo
     assert code == 1
     assert {line["error"]["code"] for line in results.values()} == {"E_UNEXPECTED"}
     assert "ZeroDivisionError: of all things" in results["a"]["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")],
+    ids=["host", "GPU"],
+)
+def test_a_case_that_memory_does_not_suffice_for_says_what_helps_and_the_others_go_on(
+    error: Exception, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Segmenter.predict
+
+    def starving(self: Segmenter, prepared: Prepared, *arguments: Any, **options: Any) -> LabelMap:
+        if prepared.image.array.max() == 1:
+            raise error
+        return whole(self, prepared, *arguments, **options)
+
+    for name, hu in (("large", 1000), ("small", 0)):
+        volume = house_volume()
+        write_image(Volume(np.full_like(volume.array, hu), volume.geometry), tmp_path / "in" / f"{name}.nii")
+    monkeypatch.setattr(Segmenter, "predict", starving)
+    code, results = predict(run, tmp_path / "in", out=tmp_path / "out")
+    assert (code, results["small"]["status"]) == (1, "ok")
+    assert results["large"]["error"]["code"] == "E_MEMORY"
+    assert "--max-ram" in results["large"]["error"]["message"]
+    assert "--device cpu" in results["large"]["error"]["message"]
+
+
+def test_a_shard_without_cases_is_done_where_others_have_them(run: Path, tmp_path: Path) -> None:
+    write_image(house_volume(), tmp_path / "scan.nii")
+    assert predict(run, tmp_path / "scan.nii", out=tmp_path / "out", options=("--shard", "2/2")) == (0, {})
+    code, results = predict(run, tmp_path / "scan.nii", out=tmp_path / "out", options=("--shard", "1/2"))
+    assert (code, list(results)) == (0, ["scan"])
 
 
 def test_another_number_of_channels_than_the_models_is_refused(run: Path, tmp_path: Path) -> None:

@@ -350,6 +350,25 @@ def test_a_shard_done_again_replaces_its_own_lines_only(run: Path, scans: Path, 
     assert {case_id for case_id in CASES if after[case_id] != before[case_id]} == {"b", "d"}
 
 
+def test_one_more_case_with_resume_leaves_the_record_of_the_others(run: Path, scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(run, scans, out)
+    (out / "c.nii.gz").unlink()
+    rewrite(out, "d", model_sha256="0" * 64)
+    write_image(house_volume(seed=9), tmp_path / "e.nii.gz")
+    assert predict(run, tmp_path / "e.nii.gz", out, "--resume") == 0
+    assert [line["case_id"] for line in lines(out)] == ["a", "b", "e"]  # c is gone, d another model's
+    assert record(out)["cases"] == ["a", "b", "e"]
+
+
+def test_a_deidentified_record_keeps_no_line_that_names_folders(run: Path, scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(run, scans, out)
+    write_image(house_volume(seed=9), tmp_path / "e.nii.gz")
+    predict(run, tmp_path / "e.nii.gz", out, "--resume", "--deidentify")
+    assert [line["case_id"] for line in lines(out)] == ["e"]
+
+
 def test_an_earlier_commands_other_cases_leave_the_record(run: Path, scans: Path, tmp_path: Path) -> None:
     predict(run, scans, tmp_path / "out")
     (scans / "a.nii.gz").unlink()

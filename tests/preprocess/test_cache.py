@@ -1,6 +1,9 @@
 """Facts about prepared cases: prepared once, found again, and prepared afresh when anything they depend on changed."""
 
 import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +78,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def entries(dataset: Dataset) -> list[str]:
-    """Return the names in the cache, hidden ones included."""
+    """Return the names in the cache, hidden ones included, and locks left out."""
     folder = dataset.folder / "cache"
-    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return [path.name for path in folder.iterdir() if path.suffix != ".lock"] if folder.is_dir() else []
 
 
 def test_a_prepared_case_is_the_scan_and_its_labels_on_one_grid(dataset: Dataset) -> None:
@@ -137,6 +140,26 @@ def test_the_second_time_nothing_is_read_and_the_arrays_are_the_same(dataset: Da
         np.testing.assert_array_equal(one, other)
     assert first.geometry.distance_mm(second.geometry) == 0
     assert first.native.distance_mm(second.native) == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the locks of POSIX")
+def test_two_runs_that_want_a_case_at_the_same_time_prepare_it_once(
+    dataset: Dataset, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, first, second = cache_module.read_volume, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        (second if first.is_set() else first).set()
+        second.wait(0.2)
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(cache_module, "read_volume", slow)
+    with ThreadPoolExecutor() as pool:
+        one = pool.submit(prepared, dataset)
+        first.wait(10)
+        other = pool.submit(prepared, dataset)
+        np.testing.assert_array_equal(one.result().image, other.result().image)
+    assert reads == ["phantom"]
 
 
 def test_the_arrays_are_mapped_from_disk_and_cannot_be_changed(dataset: Dataset) -> None:

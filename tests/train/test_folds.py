@@ -1,6 +1,8 @@
 """Facts about a cross-validation: each case is scored by a model that never saw it, and the models become one."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +89,7 @@ def test_the_rules_are_plain_json_beside_what_the_folds_say_of_them(folds: Path)
 
 
 def test_prepared_cases_are_shared_by_the_folds(folds: Path) -> None:
-    assert len(list((folds / "prepared").iterdir())) == 5
+    assert len(list((folds / "prepared").glob("[!.]*"))) == 5
     assert not (folds / "fold_0" / "prepared").exists()
 
 
@@ -111,6 +113,41 @@ def test_a_single_fold_does_not_take_the_place_of_a_cross_validation(
         assert main(arguments) == 1
         assert "a run is there already" in capsys.readouterr().err
     assert load_package(folds).sha256 == before
+
+
+def unreadable(copy: Path) -> None:
+    """Have the only case of the last fold be no image."""
+    opened = open_dataset(copy)
+    (last,) = (case for case in opened.cases if opened.folds[case.case_id] == 4)
+    opened.image(last).paths[0].write_bytes(b"nothing of use")
+
+
+def drawn_in_the_last_fold_only(copy: Path) -> None:
+    """Have a label that every case but that of the last fold lacks."""
+    opened = open_dataset(copy)
+    listing = json.loads((copy / "dataset.json").read_text(encoding="utf-8"))
+    some = [label.name for label in opened.manifest.label_set][1:]
+    for entry, case in zip(listing["training"], opened.cases, strict=True):
+        if opened.folds[case.case_id] != 4:
+            entry["labels_present"] = some
+    (copy / "dataset.json").write_text(json.dumps(listing), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [(unreadable, "E_NO_CASES"), (drawn_in_the_last_fold_only, "without fold 4")],
+    ids=["unreadable", "no label"],
+)
+def test_what_a_later_fold_lacks_is_told_before_the_first_is_trained(
+    spoil: Callable[[Path], None], said: str, dataset: Path, recipe: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    copy = Path(shutil.copytree(dataset, tmp_path / "data"))
+    spoil(copy)
+    arguments = ["train", str(recipe), "--data", str(copy), "--out", str(tmp_path / "run"), "--fold", "all", *SHORT]
+    assert main(arguments) == 1
+    assert said in capsys.readouterr().err
+    assert not list((tmp_path / "run").glob("fold_*"))
 
 
 @pytest.mark.parametrize("options", [["--fold", "some"], ["--fold", "-1"], ["--fold", "0", "--refit"], ["--refit"]])

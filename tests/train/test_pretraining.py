@@ -11,7 +11,7 @@ import torch
 from copies import side_by_side, wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from phantoms import house_volume, save_nifti
+from phantoms import SERIES_UID, house_geometry, house_volume, save_dicom_series, save_nifti
 
 from medseg.across import rank
 from medseg.cli import main
@@ -187,6 +187,16 @@ def test_every_tenth_patient_is_held_out_with_all_scans() -> None:
         assert len(own) + len(held_out) == 2 * count
 
 
+def test_dicom_series_of_one_patient_are_held_out_together(tmp_path: Path) -> None:
+    scan = house_volume(geometry=house_geometry(shape=(5, 4, 3)))
+    for number in range(6):
+        tags = {"0010|0020": f"patient {number // 2}"}
+        save_dicom_series(tmp_path / f"scan {number}", scan, uid=f"{SERIES_UID}.{number}", tags=tags)
+    save_nifti(tmp_path / "file.nii.gz", scan.array[0], scan.geometry.affine)
+    patients = {scan.case_id: scan.patient_id for scan in find_scans([tmp_path]).found}
+    assert patients == {f"scan {number}": f"patient {number // 2}" for number in range(6)} | {"file": "file"}
+
+
 def test_scans_come_from_datasets_files_and_folders_and_never_from_the_test_set(dataset: Path, tmp_path: Path) -> None:
     by_manifest, by_folder = find_scans([dataset]), find_scans([dataset / "imagesTr"])
     assert [s.case_id for s in by_manifest.found] == [s.case_id for s in by_folder.found]
@@ -255,6 +265,18 @@ def test_broken_off_and_resumed_it_ends_with_the_same_bytes(
     assert record_of(tmp_path / "run")["reconstruction"] == record_of(pretrained)["reconstruction"]
 
 
+def test_of_a_finished_run_nothing_is_done_again(
+    small: Recipe, dataset: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(pretrained, tmp_path / "run"))
+    before = {path: path.stat().st_mtime_ns for path in (copy / "model", copy / "validation", copy / "run.json")}
+    result = pretrain(small, find_scans([dataset]), copy, device=CPU, resume=True)
+    assert result.summary == record_of(pretrained)["reconstruction"]
+    assert result.failed == {}
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not (copy / "prepared").exists()
+
+
 def test_another_mask_is_another_run(small: Recipe, recipe: Path, dataset: Path, cache: Path, pretrained: Path) -> None:
     other = load_recipe(str(recipe), [*CHANGES, "pretraining.masked=0.5"])
     with pytest.raises(Exception, match="another recipe"):
@@ -308,9 +330,9 @@ def test_a_scan_that_cannot_be_used_is_left_out_and_named(small: Recipe, dataset
         notify=lambda progress: told.append(progress.message),
     )  # fmt: skip
     ((case_id, error),) = result.failed.items()
-    assert error.code == "E_NOT_AN_IMAGE"
-    assert any(case_id in message and error.code in message for message in told)
-    assert record_of(tmp_path / "run")["failed"][case_id]["code"] == "E_NOT_AN_IMAGE"
+    assert error["code"] == "E_NOT_AN_IMAGE"
+    assert any(case_id in message and error["code"] in message for message in told)
+    assert record_of(tmp_path / "run")["failed"] == result.failed
 
 
 def test_no_usable_scan_is_an_error_that_quotes_the_first(small: Recipe, tmp_path: Path) -> None:

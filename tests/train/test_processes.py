@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from copies import side_by_side, wait
 
 from medseg.across import TORCHRUN, gathered, highest, joined, mean_over_processes, rank, shared, sum_over_processes
+from medseg.cli import main
 from medseg.dataset import open_dataset
 from medseg.errors import RecipeError
 from medseg.interrupt import Terminated, listen, working
@@ -130,6 +132,20 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(
         monkeypatch.setenv(name, "3" if name == "WORLD_SIZE" else "0")
     with pytest.raises(RecipeError, match=r"training\.batch is 2"):
         train(load_recipe(str(recipe)), open_dataset(dataset), tmp_path / "run", device=CPU)
+
+
+@pytest.mark.parametrize("command", ["train", "pretrain"])
+def test_only_the_first_process_ends_with_1_for_a_case_that_was_left_out(
+    command: str, recipe: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = {"a": {"code": "E_CORRUPT", "message": "cut short"}}
+    result = SimpleNamespace(summary={"scored_on": "training data"}, failed=failed)
+    monkeypatch.setattr(f"medseg.train.{command}", lambda *_, **__: result)
+    arguments = [command, str(recipe), "--data", str(dataset), "--out", str(tmp_path), "--device", "cpu", "--json"]
+    for number, code in enumerate([1, 0]):  # torchrun ends the others when one ends with 1
+        for name in TORCHRUN:
+            monkeypatch.setenv(name, {"WORLD_SIZE": "2"}.get(name, str(number)))
+        assert main(arguments) == code
 
 
 # What the processes tell each other

@@ -21,7 +21,6 @@ from medseg.package import ModelPackage, load_package, save_package
 from medseg.progress import Progress, ignore
 from medseg.recipe import Recipe, load_recipe
 from medseg.train import Start, finish, folds, train, train_folds
-from medseg.train.begin import fingerprint
 from medseg.train.checkpoint import State
 from medseg.train.objective import Segmentation
 from medseg.train.starting import first_network
@@ -223,19 +222,6 @@ def test_a_slow_encoder_goes_a_part_of_the_way(adapted: Callable[..., Recipe]) -
 
 
 # Runs that belong together
-
-
-def test_a_run_without_a_start_has_the_fingerprint_it_had_before_there_were_starts(
-    adapted: Callable[..., Recipe],
-) -> None:
-    import hashlib
-
-    choices = adapted().model_dump(mode="json")
-    del choices["pretraining"], choices["training"]["encoder_rate"]
-    expected = hashlib.sha256(json.dumps([choices, "facts", 3]).encode()).hexdigest()
-    assert fingerprint(adapted(), "facts", 3) == expected
-    assert fingerprint(adapted("pretraining.block=4"), "facts", 3) == expected
-    assert fingerprint(adapted("training.encoder_rate=0.5"), "facts", 3) != expected
 
 
 def test_a_run_is_resumed_with_the_model_it_began_with(

@@ -67,6 +67,26 @@ def test_batches_go_on_at_any_step(cases: list[Path], chosen: Recipe, workers: i
     assert torch.equal(torch.stack(whole[1:]), torch.stack(rest))
 
 
+def test_memory_is_pinned_for_a_cuda_device_and_not_because_there_is_one(
+    cases: list[Path], chosen: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    stream = PatchStream(cases, chosen, seed=1)
+    for pinned in (False, True):
+        assert batches(stream, batch=2, first=0, last=1, workers=0, pinned=pinned).pin_memory is pinned
+
+
+def test_workers_are_counted_for_the_processes_of_this_machine(
+    cases: list[Path], chosen: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in TORCHRUN:
+        monkeypatch.setenv(name, {"WORLD_SIZE": "16"}.get(name, "0"))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr("medseg.train.stream.drawing_workers", {16: 0, 4: 1}.get)
+    loader = batches(PatchStream(cases, chosen, seed=1), batch=16, first=0, last=1, workers=None)
+    assert loader.num_workers == 1
+
+
 def test_processes_share_the_batches_of_one(cases: list[Path], chosen: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = PatchStream(cases, chosen, seed=1)
     whole = [image for image, _ in batches(stream, batch=4, first=1, last=3, workers=0)]

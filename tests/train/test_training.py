@@ -17,9 +17,13 @@ from medseg.metrics import read_metrics
 from medseg.models import unpack
 from medseg.package import load_package
 from medseg.progress import Progress
-from medseg.recipe import load_recipe
+from medseg.recipe import Recipe, load_recipe
 from medseg.run import read_lines
-from medseg.train import train
+from medseg.train import finish, train
+from medseg.train.begin import fingerprint
+from medseg.train.checkpoint import State
+from medseg.train.masking import Reconstruction
+from medseg.train.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -107,10 +111,15 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
 
 
 def test_of_a_finished_run_nothing_is_done_again(run: Path, dataset: Path, recipe: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    copy = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("prepared")))
+    record = json.loads((copy / "run.json").read_text(encoding="utf-8"))
+    record["failed"] = {"organs_9": {"code": "E_CORRUPT", "message": "cut short"}}
+    (copy / "run.json").write_text(json.dumps(record), encoding="utf-8")
     before = {path: path.stat().st_mtime_ns for path in (copy / "model", copy / "validation", copy / "run.json")}
     result = train(load_recipe(str(recipe)), open_dataset(dataset), copy, fold=0, device=CPU, resume=True)
     assert result.summary == json.loads((copy / "validation" / "summary.json").read_text(encoding="utf-8"))
+    assert result.failed == record["failed"]
+    assert not (copy / "prepared").exists()
     assert {path: path.stat().st_mtime_ns for path in before} == before
     (copy / "run.json").unlink()  # broken off between the last step and the end
     again = train(load_recipe(str(recipe)), open_dataset(dataset), copy, fold=0, device=CPU, resume=True)
@@ -124,11 +133,56 @@ def test_a_run_is_never_overwritten(run: Path, dataset: Path, recipe: Path) -> N
     assert caught.value.code == "E_TRAINING"
 
 
+def test_predictions_are_not_trained_over(dataset: Path, recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").touch()
+    with pytest.raises(TrainingError, match="results of a prediction"):
+        train(load_recipe(str(recipe)), open_dataset(dataset), tmp_path, fold=0, device=CPU, resume=True)
+
+
 def test_resuming_with_another_recipe_is_refused(run: Path, dataset: Path, recipe: Path) -> None:
     for change in ("training.batch=1", "model.name=segresnet", "labels={spleen=['spleen']}"):
         settings = [change, "model.options={}"] if "segresnet" in change else [change]
         with pytest.raises(TrainingError, match="another recipe"):
             train(load_recipe(str(recipe), settings), open_dataset(dataset), run, fold=0, device=CPU, resume=True)
+
+
+def test_what_training_does_not_depend_on_may_change_when_it_is_resumed(recipe: Path) -> None:
+    chosen = load_recipe(str(recipe))
+    begun = fingerprint(chosen, "facts")
+    for same in ("description=another", "manifest=msd_spleen", "pretraining.block=4", "training.sample=voxels"):
+        assert fingerprint(load_recipe(str(recipe), [same]), "facts") == begun
+    for other in ("training.sample=components", "training.encoder_rate=0.5", "prediction.overlap=0.1"):
+        assert fingerprint(load_recipe(str(recipe), [other]), "facts") != begun
+    assert fingerprint(chosen, "others") != begun
+
+
+def test_a_key_that_a_later_version_adds_is_no_other_recipe(recipe: Path) -> None:
+    class Later(Recipe):
+        rounds: int = 1
+
+    chosen = load_recipe(str(recipe))
+    assert fingerprint(Later(**dict(chosen))) == fingerprint(chosen)
+    assert fingerprint(Later(**dict(chosen), rounds=2)) != fingerprint(chosen)
+
+
+def test_a_coarse_model_that_this_training_did_not_make_stays_out_of_the_package(
+    dataset: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finish, "to_onnx", lambda *_, **__: None)
+    (tmp_path / "run" / "coarse").mkdir(parents=True)  # of a run of another recipe that was broken off
+    small = load_recipe(str(recipe), ["training.epochs=1", "training.steps_per_epoch=1"])
+    train(small, open_dataset(dataset), tmp_path / "run", fold=0, device=CPU)
+    assert load_package(tmp_path / "run").coarse is None
+
+
+@pytest.mark.parametrize(("precision", "rounded"), [("auto", True), ("fp32", False)])
+def test_in_full_precision_training_is_not_rounded_to_tf32(
+    precision: str, rounded: bool, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    chosen = load_recipe(str(recipe), [f"training.precision={precision}"])
+    Trainer(torch.nn.Conv3d(1, 1, 1), chosen, Reconstruction(), device=CPU, seed=0, state=State(""))
+    assert torch.backends.cudnn.allow_tf32 is rounded
 
 
 def relisted(dataset: Path, to: Path, **changes: object) -> Dataset:
@@ -169,11 +223,11 @@ def test_a_case_that_cannot_be_used_is_left_out_and_named(
     result = train(
         small, opened, tmp_path / "run", device=CPU, notify=lambda progress: messages.append(progress.message)
     )
-    assert {case_id: error.code for case_id, error in result.failed.items()} == {case_id: code}
+    assert {case_id: error["code"] for case_id, error in result.failed.items()} == {case_id: code}
     assert any(case_id in message and code in message for message in messages)
     assert result.summary["overall"]["n"] == 4
     record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
-    assert record["failed"][case_id]["code"] == code
+    assert record["failed"] == result.failed
 
 
 def test_the_command_ends_with_1_when_a_case_was_left_out(dataset: Path, recipe: Path, tmp_path: Path) -> None:

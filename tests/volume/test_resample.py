@@ -228,10 +228,12 @@ def test_nearest_reads_the_voxel_that_is_nearest(source, target):
     voxels = np.arange(np.prod(source.shape), dtype=np.int32).reshape(source.shape)
     values = resample(voxels, source=source, target=target, order=0, fill=-1)
     at = positions(source, target)
-    clear = (np.abs(at % 1 - 0.5) > 0.02).all(axis=-1)
-    nearest = np.round(at).astype(int)
-    known = ((nearest >= 0) & (nearest < source.shape)).all(axis=-1)
-    expected = np.where(known, voxels[tuple(np.moveaxis(nearest.clip(0, np.array(source.shape) - 1), -1, 0))], -1)
+    last = np.array(source.shape) - 1
+    beyond = np.maximum(-at, at - last)
+    reach = np.abs((np.linalg.inv(source.affine) @ target.affine)[:3, :3]).max(axis=1).clip(1) / 2
+    clear = ((np.abs(at % 1 - 0.5) > 0.02) & (np.abs(beyond - reach) > 0.02)).all(axis=-1)
+    nearest = np.round(at).astype(int).clip(0, last)
+    expected = np.where((beyond < reach).all(axis=-1), voxels[tuple(np.moveaxis(nearest, -1, 0))], -1)
     np.testing.assert_array_equal(values[clear], expected[clear])
 
 
@@ -269,6 +271,20 @@ def test_a_voxel_reaches_half_its_size_beyond_its_centre(order, turn):
     x = np.arange(21) * 0.2 - 1
     np.testing.assert_array_equal(values[(x > -0.48) & (x < 2.48)], 5)
     np.testing.assert_array_equal(values[(x < -0.52) | (x > 2.52)], -1)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("degrees", [0, 1], ids=["parallel", "oblique"])
+@pytest.mark.parametrize("slices", range(95, 105))
+def test_a_grid_of_thicker_slices_shows_the_scan_up_to_its_last_one(slices, degrees, order):
+    thin = Geometry((1, 1, slices), np.diag([1.0, 1.0, 0.8, 1.0]))
+    thick = thin.with_spacing((1, 1, 2))
+    if degrees:
+        affine = np.array(thick.affine)
+        affine[0, 2] = 0.4 / slices  # leans within the one column
+        thick = Geometry(thick.shape, affine)
+    values = resample(np.full(thin.shape, 5.0), source=thin, target=thick, order=order, fill=-1)
+    np.testing.assert_allclose(values, 5, rtol=1e-6)
 
 
 # --- low pass

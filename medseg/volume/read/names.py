@@ -30,7 +30,8 @@ def names_in(source: Source) -> LabelSet | None:
 def shared_labels(one: Source, other: Source) -> LabelSet | None:
     """Return the labels of two sources whose labels are to be compared, or None where ids are all there is.
 
-    The ids of an image file count, and those of DICOM files are matched by their names.
+    The ids of an image file count, and those of DICOM files are matched by their names. Of two DICOM files the labels
+    of either are taken.
 
     Raises:
         UnknownLabelError: an image file does not name its ids, and a DICOM file that it is compared with has names; or
@@ -38,7 +39,7 @@ def shared_labels(one: Source, other: Source) -> LabelSet | None:
     """
     images = [source for source in (one, other) if source.kind == "file"]
     if not images:
-        return names_in(one) or names_in(other)
+        return _in_either(names_in(one), names_in(other))
     named = [labels for image in images if (labels := names_in(image))]
     if len(images) == 1:
         if not named and names_in(other if images[0] is one else one):
@@ -51,6 +52,16 @@ def shared_labels(one: Source, other: Source) -> LabelSet | None:
     if not named:
         return None
     return LabelSet(tuple(together.values()), frozenset().union(*(labels.known_ids for labels in named)))
+
+
+def _in_either(one: LabelSet | None, other: LabelSet | None) -> LabelSet | None:
+    """Return the labels of two DICOM files by their names: those that only the second has get numbers of their own."""
+    if one is None or other is None:
+        return one or other
+    known = {label.name for label in one}
+    more = [label.name for label in other if label.name not in known]
+    numbered = enumerate(more, start=max(one.known_ids) + 1)
+    return LabelSet.from_names({**{label.id: label.name for label in one}, **dict(numbered)})
 
 
 def _unlike(one: Source, other: Source, found: str) -> UnknownLabelError:
