@@ -2,7 +2,7 @@
 # Every number in the README, made again: bash benchmarks/readme_numbers.sh DATA OUT PEERS
 # Run it in the checkout, with medseg[test] installed. DATA holds msd_hippocampus (Decathlon Task04), organs_ct
 # (TotalSegmentator's example scans) and chaos_ct (a CT of CHAOS). PEERS is the Python of
-# an environment made from benchmarks/requirements.txt. About 80 minutes on 2 cores, and 9 hours for the last two lines.
+# an environment made from benchmarks/requirements.txt. About 3 hours on 2 cores, and 9 hours for the last two lines.
 set -euo pipefail
 data=$1 out=$2 peers=$3
 mkdir -p "$out"
@@ -17,7 +17,13 @@ python benchmarks/predict.py "$out/predict" --data "$data" --peers "$peers" --st
 python benchmarks/floor.py "$out/predict"
 python benchmarks/sweep.py "$out/predict" --data "$data" --model dynunet --classes 2,118 --slices 100 --steps 100
 python benchmarks/sweep.py "$out/predict" --data "$data" --model dynunet --classes 118 --slices 1000 --extra="--max-ram 6GB"
+python benchmarks/predict.py "$out/predict" --data "$data" --peers "$peers" --classes 20 --ways medseg,monai,nnunet
+for classes in 2 20 118; do
+    python benchmarks/predict.py "$out/predict" --data "$data" --peers "$peers" --model dynunet --classes "$classes" \
+        --ways medseg,monai,nnunet
+done
 medseg demo --out "$out/demo"
+python benchmarks/partial.py "$out/partial"
 
 for recipe in hippocampus hippocampus_2d; do
     medseg train "$recipe" --data "$data/msd_hippocampus" --fold 0 --out "$out/$recipe"
