@@ -53,9 +53,12 @@ ALL = (
 ONLY_MR = {"bias_field", "motion"}
 
 
-def augmentation(facts: Facts, fitted: Fit, budget: Budget) -> list[Choice]:
-    """Return what is drawn for each patch: what is worth most for its time first, until it would hold training up."""
-    axes, reason = flip_axes(facts, fitted)
+def augmentation(facts: Facts, fitted: Fit, budget: Budget, *, mirrored: tuple[tuple[str, ...], str]) -> list[Choice]:
+    """Return what is drawn for each patch: what is worth most for its time first, until it would hold training up.
+
+    `mirrored` is from `flip_axes`.
+    """
+    axes, reason = mirrored
     choices = [
         Choice("augment.flip", 0.5, "one patch in two, along each of these axes, as nnU-Net")
         if axes

@@ -39,8 +39,8 @@ def design(facts: Facts, budget: Budget, *, manifest: str | None = None) -> Desi
     windowed = window(facts)
     cropped = crops(windowed.value)
     fitted = fit(facts, budget, cropped=cropped, flat=flat_axis(facts))
-    axes, _ = flip_axes(facts, fitted)
-    mirrored = (
+    axes, _ = mirrored = flip_axes(facts, fitted)
+    averaged = (
         "every combination of the axes mirrored in training is averaged, as nnU-Net"
         if axes
         else "no axis is mirrored in training"
@@ -56,11 +56,11 @@ def design(facts: Facts, budget: Budget, *, manifest: str | None = None) -> Desi
         Choice("preprocess.spacing_mm", list(fitted.spacing_mm), fitted.spacing_reason),
         windowed,
         crop(facts, cropped=cropped),
-        *augmentation(facts, fitted, budget),
+        *augmentation(facts, fitted, budget, mirrored=mirrored),
         *network(fitted),
         *training(facts, fitted, budget),
         Choice("prediction.overlap", OVERLAP, "half a patch is shared with the next one, as nnU-Net"),
-        Choice("prediction.flips", list(axes), mirrored),
+        Choice("prediction.flips", list(axes), averaged),
     ]
     return Design(fitted, tuple(choices))
 
