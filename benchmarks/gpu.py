@@ -6,7 +6,8 @@ The scan is the CT of CHAOS, 512 × 512 voxels a slice, repeated to so many slic
 `chaos_ct`, and `organs_ct` for more than 2 classes. Each round reads the NIfTI file, prepares it, runs the network,
 brings the labels home and writes them, in one process whose first case is not counted. Ways to run the network are
 measured in turn: as medseg does it, in float32, with channels last, compiled by torch, and with both; what is fastest
-without another answer should become `TorchEngine`'s choice. Every way's label map is compared with float32's.
+without another answer should become `TorchEngine`'s choice. Every way's label map is compared with float32's. The GPU's
+memory is counted with the weights of all ways, which stay there.
 
 OUT gets `gpu_MODEL_CLASSES.json`. With `--device cpu` the program runs anywhere, to be tried.
 """
@@ -57,8 +58,8 @@ def main() -> None:
     peaks: dict[str, int | None] = {}
     for number in range(options.rounds + 1):
         for way, own in segmenters.items():
-            if torch.cuda.is_available():
-                torch.cuda.reset_peak_memory_stats()
+            if torch.device(options.device).type == "cuda":
+                torch.cuda.reset_peak_memory_stats(options.device)
             seconds, maps[way] = once(own, scan, options.out / "gpu.nii.gz")
             peaks[way] = own.engine.peak_gpu_mb()
             if number:
@@ -144,12 +145,19 @@ def summary(
         "classes": options.classes,
         "scan": list(read_volume(scan).geometry.shape),
         "rounds": options.rounds,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "device": processor(options.device),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "medseg": version("medseg"),
         "ways": ways,
     }
+
+
+def processor(device: str) -> str:
+    """Return the name of what the network runs on."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or device
 
 
 def show(numbers: dict[str, Any]) -> None:

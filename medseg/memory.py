@@ -4,7 +4,9 @@ import re
 
 # What numpy, torch (CPU, CUDA, ROCm, MPS), cuDNN, cuBLAS and OpenVINO say; only numpy and CUDA have a kind for it.
 SAID = re.compile(
-    "out of memory|not enough memory|(can't|could not|failed to) allocate|bad.alloc|alloc_failed", re.IGNORECASE
+    "out of memory|not enough memory|(can't|could not|failed to) allocate|bad.alloc|alloc(ation)?_failed"
+    "|invalid buffer size",
+    re.IGNORECASE,
 )
 
 

@@ -13,8 +13,11 @@ from medseg.memory import out_of_memory
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 8 GiB"),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("HIP out of memory. Tried to allocate 20.00 MiB"),
         RuntimeError("MPS backend out of memory (MPS allocated: 8.90 GB, max allowed: 9.07 GB)."),
+        RuntimeError("Invalid buffer size: 24.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to"),
         RuntimeError("Exception from src/inference/src/cpp/infer_request.cpp:223: std::bad_alloc"),
@@ -29,6 +32,7 @@ def test_every_library_is_understood(error: Exception) -> None:
     "error",
     [
         RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),  # of a GPU too old, as a rule
         RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's "
                      "workers are out of shared memory."),
         ValueError("out of memory"),

@@ -16,7 +16,7 @@ from medseg.labels import Label, LabelSet
 from medseg.pointwise import Pointwise
 from medseg.preprocess.prepare import prepared_geometry
 from medseg.recipe import Head, Preprocess
-from medseg.restore import Restorer, restore
+from medseg.restore import Restorer, on_gpu, restore
 from medseg.restore import on_cpu as restore_module
 from medseg.volume import Geometry, LabelMap, Volume, resample
 
@@ -354,6 +354,37 @@ def test_on_a_device_features_become_logits_there() -> None:
     )
     expected, clear = plainly(pointwise.apply(features), source=source, target=target, labels=LABELS, head="softmax")
     np.testing.assert_array_equal(labels.array[clear], expected[clear])
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_values_come_home_on_the_cpu_where_a_device_has_no_room_for_it(
+    head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(numbers: torch.Tensor, decide: object) -> torch.Tensor:
+        if full_after.pop(0):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 512.00 MiB.")
+        return class_numbers(numbers, decide)
+
+    source = house_geometry(shape=(9, 12, 10))
+    target = source.with_spacing((0.8, 1.2, 2.9))
+    logits = waves(4 if head == "softmax" else 3, source.shape)
+    class_numbers, full_after = on_gpu._numbers, [False, True]
+    monkeypatch.setattr(on_gpu, "BLOCK_VALUES", 1)
+    monkeypatch.setattr(on_gpu, "_numbers", full)
+    found = restore(torch.from_numpy(logits), source=source, target=target, labels=LABELS, head=head)
+    expected = restore(logits, source=source, target=target, labels=LABELS, head=head)
+    np.testing.assert_array_equal(found.array, expected.array)
+    assert not full_after
+
+
+def test_any_other_error_of_a_device_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    monkeypatch.setattr(on_gpu, "_numbers", broken)
+    grid = house_geometry(shape=(4, 5, 6))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        restore(torch.from_numpy(waves(4, grid.shape)), source=grid, target=grid, labels=LABELS, head="softmax")
 
 
 @pytest.mark.parametrize("channels", [2, 40])

@@ -75,6 +75,9 @@ class Engine(ABC):
         first = float(patch.flat[0])
         return first if bool((patch == first).all()) else None
 
+    def wait(self) -> None:  # noqa: B027
+        """Return when all that was asked for is computed: a device may still be at it when its arrays are there."""
+
     def peak_gpu_mb(self) -> int | None:
         """Return the most memory that was held on a GPU, in MiB; None without one."""
         return None

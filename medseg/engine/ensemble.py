@@ -66,6 +66,10 @@ class EnsembleEngine(Engine):
         """Return the value of a patch that has the same one everywhere, else None."""
         return self._first.constant(patch)
 
+    def wait(self) -> None:
+        """Return when all that was asked for is computed."""
+        self._first.wait()
+
     def peak_gpu_mb(self) -> int | None:
         """Return the most memory that was held on a GPU."""
         return self._first.peak_gpu_mb()

@@ -24,7 +24,7 @@ class TorchEngine(Engine):
         device: where it runs.
         precision: "auto" multiplies in bfloat16 where the device does so in hardware; "bf16"; "fp32", and then
             the process no longer lets NVIDIA GPUs round to TF32.
-        channels_last: whether the network's arrays have their channels last in memory.
+        channels_last: whether the arrays of a 3D network have their channels last in memory.
         compiled: whether torch compiles the network, at the first batch of each size: that takes a minute.
     """
 
@@ -43,7 +43,7 @@ class TorchEngine(Engine):
         network = network.to(device)
         if channels_last:
             network = network.to(memory_format=self._form)
-        self._network: Any = torch.compile(network) if compiled else network
+        self._network: Any = torch.compile(network, dynamic=False) if compiled else network
         self._place = device
         self.device = str(device)
         self.on_host = device.type == "cpu"
@@ -104,6 +104,11 @@ class TorchEngine(Engine):
     def constant(self, patch: Array) -> float | None:
         """Say nothing of patches on a GPU: asking would hold it up for longer than running them."""
         return super().constant(patch) if self.on_host else None
+
+    def wait(self) -> None:
+        """Return when the device has computed all that it was asked for; it takes orders ahead of time."""
+        if self._place.type != "cpu":
+            torch.accelerator.synchronize(self._place)
 
     def peak_gpu_mb(self) -> int | None:
         """Return the most memory that was held on a CUDA device."""

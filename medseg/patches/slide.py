@@ -74,5 +74,6 @@ def slabs(
         low, high = max(first, before[axis]), min(end, before[axis] + sides[axis])
         if low < high:
             inside[axis] = slice(low - first, high - first)
+            engine.wait()  # or the time that the network takes would be counted as that of what comes next
             yield Slab(axis, low - before[axis], averages[(slice(None), *inside)])
         del averages  # before the next slab is computed

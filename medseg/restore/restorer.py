@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.labels import LabelSet
+from medseg.memory import out_of_memory
 from medseg.pointwise import Pointwise
 from medseg.recipe import Head
 from medseg.restore import on_cpu
@@ -148,12 +149,19 @@ class Restorer:
         self._fill_box(self._home, values, self._to_source)
 
     def _fill_box(self, home: NDArray[Any], values: Array, to_source: NDArray[np.float64]) -> None:
-        if isinstance(values, np.ndarray):
-            on_cpu.fill(home, values, to_source, decide=self._decide, id_of=self._id_of, straight=self.straight)
-            return
-        from medseg.restore import on_gpu
+        """Fill a box of the scan where the values lie, or where a device has no room for that, on the CPU."""
+        if not isinstance(values, np.ndarray):
+            from medseg.restore import on_gpu
 
-        on_gpu.fill(home, values, to_source, decide=self._decide, id_of=self._id_of)
+            try:
+                on_gpu.fill(home, values, to_source, decide=self._decide, id_of=self._id_of)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+            else:
+                return
+            values = _on_host(values)
+        on_cpu.fill(home, values, to_source, decide=self._decide, id_of=self._id_of, straight=self.straight)
 
     def _gather(self, values: Array, axis: int, first: int) -> None:
         """Keep everything: at an angle a voxel may read any slab."""

@@ -129,7 +129,8 @@ class Trainer:
 
     def _backward(self, *sample: Tensor) -> Tensor:
         """Have the gradients computed, and return the loss."""
-        placed = [tensor.to(self._device, non_blocking=True) for tensor in sample]
+        ahead = self._device.type == "cuda"  # MPS may copy what lies there later (PyTorch's issue 189690)
+        placed = [tensor.to(self._device, non_blocking=ahead) for tensor in sample]
         loss = self._objective(self._say, placed)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,8 +1,10 @@
 """Engines: OpenVINO and torch say the same of a patch, and each is chosen where it belongs."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +143,30 @@ def test_torch_on_the_cpu_leaves_cores_when_it_takes_fewer_threads_than_there_ar
     for threads, left in ((1, True), (3, True), (4, False), (8, False)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert TorchEngine(nn.Identity(), CPU).leaves_cores is left
+
+
+@pytest.mark.parametrize(("device", "waited"), [("cpu", []), ("cuda:1", ["cuda:1"]), ("mps", ["mps"])])
+def test_torch_waits_for_the_device_that_the_network_is_on(
+    device: str, waited: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda place: asked.append(str(place)))
+    TorchEngine(nn.Identity(), torch.device(device), precision="fp32").wait()
+    assert asked == waited
+
+
+def test_a_compiled_network_is_compiled_for_each_size_of_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        compiled.append(next(len(tensor) for tensor in inputs if tensor.ndim == 5))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    engine = TorchEngine(nn.Upsample(scale_factor=2), CPU, precision="fp32", compiled=True)
+    for count in (4, 3, 2, 4, 3):
+        assert engine.run(patches(count)).shape == (count, 2, 32, 32, 16)
+    assert compiled == [4, 3, 2]
 
 
 @pytest.mark.parametrize(

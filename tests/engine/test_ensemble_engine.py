@@ -52,6 +52,14 @@ def test_it_says_the_mean_of_the_logits(kind: str, labels: int) -> None:
     np.testing.assert_allclose(logits(together, patches()), expected, atol=1e-4)
 
 
+def test_it_waits_for_the_device_that_its_networks_are_on() -> None:
+    first, second = engines("torch", labels=1, count=2)
+    waited: list[Engine] = []
+    first.wait = lambda: waited.append(first)  # type: ignore[method-assign]
+    EnsembleEngine([first, second]).wait()
+    assert waited == [first]
+
+
 def test_what_it_said_of_one_patch_stays_when_it_is_asked_of_the_next() -> None:
     together = EnsembleEngine(engines("openvino", labels=1, count=2))
     first = together.run(patches(1))

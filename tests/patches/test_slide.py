@@ -292,6 +292,25 @@ def test_slabs_follow_each_other_and_hold_what_the_whole_does(
     np.testing.assert_allclose(np.concatenate(held, axis=slab.axis + 1), image * 2 + 1, rtol=1e-5)
 
 
+def test_a_slab_has_been_computed_when_it_comes() -> None:
+    done: list[str] = []
+
+    class Ordered(Function):
+        def run(self, patches: Any) -> Any:
+            done.append("asked")
+            return super().run(patches)
+
+        def wait(self) -> None:
+            done.append("computed")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(slab_sums, "LEAST_PLANES", 1)
+        coming = slabs(Ordered(identity, 1), image_of((24, 8, 8)).numpy(), Tiling((8, 8, 8), 0.0))
+        while next(coming, None) is not None:
+            done.append("came")
+    assert done == ["asked", "computed", "came"] * 3
+
+
 class Watched(Scratch):
     """A scratch that remembers what it was asked for."""
 
