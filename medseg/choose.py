@@ -29,8 +29,14 @@ def choose(options: Mapping[str, T], name: str, *, kind: str) -> T:
     )
 
 
-def suggestion(name: str, options: Iterable[str]) -> str:
-    """Return "did you mean 'unet'?", or an empty string when nothing is near."""
+def suggestion(name: str, options: Iterable[str], *, likeness: float = 0.5) -> str:
+    """Return "did you mean 'unet'?", or an empty string when nothing is near.
+
+    Args:
+        name: what was asked for.
+        options: what there is.
+        likeness: from 0 to 1 for the same word, by difflib's measure; what is less alike is not near.
+    """
     by_lower_case = {option.lower(): option for option in options}
-    near = get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.5)
+    near = get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=likeness)
     return f"did you mean {by_lower_case[near[0]]!r}?" if near else ""

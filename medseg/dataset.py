@@ -15,7 +15,7 @@ from medseg.errors import (
     PatientInTwoFoldsError,
 )
 from medseg.labels import LabelSet
-from medseg.manifest import Case, Manifest, read_manifest
+from medseg.manifest import LISTING, Case, Manifest, read_manifest
 from medseg.shipped import manifest_path
 from medseg.volume import Source, find_source
 from medseg.volume.source import duplicate_ids
@@ -123,8 +123,8 @@ class Dataset:
         if not self.cases:
             raise NoCasesError(
                 f"training on {self.manifest.name}",
-                found=f"{self.folder} names no labelled case",
-                remedy="give the folder of the dataset with its dataset.json (--data)",
+                found="it names no labelled case",
+                remedy=f'list them under "training" in {LISTING}; those of nnU-Net have their label maps in labelsTr',
             )
         if fold is None:
             return list(self.cases), list(self.cases)
@@ -201,17 +201,32 @@ def open_dataset(data: Path, *, manifest: str | None = None) -> Dataset:
             remedy="check the path and its spelling",
         )
     if data.is_file():
-        return Dataset(read_manifest(data), data.parent)
-    listing = data / "dataset.json"
-    if listing.is_file():
-        return Dataset(read_manifest(listing), data)
+        return _opened(data, data.parent)
+    if (data / LISTING).is_file():
+        return _opened(data / LISTING, data)
     if manifest is None:
         raise ManifestError(
             f"opening the dataset {data}",
-            found="the folder holds no dataset.json",
+            found=f"the folder holds no {LISTING}",
             remedy="write one in the Decathlon's form, or give a manifest file",
         )
-    return Dataset(read_manifest(manifest_path(manifest)), data)
+    return _opened(manifest_path(manifest), data)
+
+
+def _opened(listing: Path, folder: Path) -> Dataset:
+    """Return the dataset that a manifest describes, if at least one of its cases lies in the folder."""
+    dataset = Dataset(read_manifest(listing), folder)
+    images = [image for case in dataset.cases for image in case.image]
+    shipped = listing.parent != folder
+    if any((folder / image).exists() for image in images) or not (images or shipped):
+        return dataset
+    name = listing.stem if shipped else listing.name
+    raise MissingFileError(
+        f"opening the dataset {folder}",
+        found=(f"the folder holds no {LISTING}, and " if shipped else "")
+        + (f"none of the {len(dataset.cases)} case(s) of {name} is there" if images else f"{name} names no case"),
+        remedy="give the dataset's own folder" + (f", in which {images[0]} lies" if images else f" with its {LISTING}"),
+    )
 
 
 def sha256_of(path: Path) -> str:

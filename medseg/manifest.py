@@ -2,32 +2,40 @@
 
 The form is the Medical Segmentation Decathlon's `dataset.json` (name, modality, labels, training, test), and its files
 are read as they were published. medseg's own manifests add to each case `case_id`, `patient_id`, `fold` and `sha256`.
+A `dataset.json` of nnU-Net says the same in other words (`nnunet.py`).
 
 A dataset may be labelled in part: a case with `labels_present` lacks the other labels, whose voxels are 0 there as
 background is; and voxels with an id of `ignore` are not labelled.
 """
 
 import json
-import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from medseg.choose import suggestion
+from medseg.complaints import complaints, keys_of
 from medseg.errors import ManifestError, MissingFileError
 from medseg.labels import LabelSet, alike, tidy
+from medseg.nnunet import NnUNetListing, is_nnunet
 from medseg.volume.source import stem
 
+M = TypeVar("M", bound=BaseModel)
+
+# What a dataset's folder calls its manifest.
+LISTING = "dataset.json"
+# Other programs' keys are passed over, unless they are this much like one of ours (difflib): `label_present`, but not
+# `patient_age`.
+MISSPELT = 0.8
 # What 16 bits hold.
 HIGHEST_ID = 65535
-# Channels of MR are often named after their sequence.
-SEQUENCES = re.compile(r"MR|FLAIR|ADC|DWI|SWI|(?<![A-Z0-9])(T1|T2|PD)", re.IGNORECASE)
 
 
-def is_magnetic(modality: str) -> bool:
-    """Say whether a modality, as manifests name it, is magnetic resonance: MRI, T1w, FLAIR, ADC and so on."""
-    return SEQUENCES.search(modality) is not None
+def _own(kind: type[BaseModel], entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry without other programs' keys; misspelt ones of ours stay, and will be refused."""
+    keys = keys_of(kind)
+    return {key: value for key, value in entry.items() if key in keys or suggestion(key, keys, likeness=MISSPELT)}
 
 
 class Case(BaseModel):
@@ -37,7 +45,7 @@ class Case(BaseModel):
     some; None is all of them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     image: tuple[str, ...]
     label: str | None = None
@@ -61,7 +69,7 @@ class Case(BaseModel):
         entry["image"] = tuple(images)
         entry.setdefault("case_id", stem(Path(images[0])))
         entry.setdefault("patient_id", entry["case_id"])
-        return entry
+        return _own(cls, entry)
 
     @field_validator("case_id")
     @classmethod
@@ -85,7 +93,7 @@ class Manifest(BaseModel):
     published `dataset.json`, once its folder is given. `ignore` lists the ids of voxels that are not labelled.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     description: str = ""
@@ -100,6 +108,17 @@ class Manifest(BaseModel):
     num_test: int = Field(default=0, alias="numTest")
     training: tuple[Case, ...] = ()
     test: tuple[Case, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_others_too(cls, value: Any) -> Any:
+        """Accept lists with keys of other programs."""
+        if not isinstance(value, dict):
+            return value
+        entry = dict(value)
+        if "license" in entry:
+            entry.setdefault("licence", entry.pop("license"))
+        return _own(cls, entry)
 
     @field_validator("labels")
     @classmethod
@@ -131,6 +150,11 @@ class Manifest(BaseModel):
         return value
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """What each channel was taken with, in their order."""
+        return tuple(name for _, name in sorted(self.modality.items()))
+
+    @property
     def channels(self) -> int:
         """How many channels each image has."""
         return len(self.modality)
@@ -151,25 +175,32 @@ class Manifest(BaseModel):
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest or a Decathlon dataset.json.
+    """Read a manifest or a dataset.json, the Decathlon's or nnU-Net's.
+
+    One without a name is called after its folder, or its file where that is no dataset.json.
 
     Raises:
         MissingFileError: no such file.
-        ManifestError: no JSON, or a field is missing or of the wrong kind; the message names it.
+        ManifestError: no JSON, or fields are missing, misspelt or of the wrong kind; the message names them.
     """
     try:
-        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8-sig")))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise MissingFileError(
             f"reading {path}", found="there is no such file", remedy="give a dataset.json or a manifest"
         ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise ManifestError(
-            f"reading {path}",
-            found=f"{place}: {first['msg'].removeprefix('Value error, ').lower()}",
-            remedy="mend this entry",
-        ) from error
     except (ValueError, OSError) as error:
         raise ManifestError(f"reading {path}", found=str(error), remedy="give a JSON manifest") from error
+    if isinstance(value, dict):
+        value = {"name": path.resolve().parent.name if path.name == LISTING else path.stem, **value}
+    if is_nnunet(value):
+        value |= _checked(NnUNetListing, value, path).as_manifest(path.parent)
+    return _checked(Manifest, value, path)
+
+
+def _checked(kind: type[M], value: Any, path: Path) -> M:
+    """Return what a file says as what it should be, or raise ManifestError with all that is wrong."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise ManifestError(f"reading {path}", found=complaints(error, kind), remedy="correct it there") from error

@@ -20,7 +20,7 @@ from medseg.errors import MissingFileError, PackageError
 from medseg.labels import LabelSet
 from medseg.postprocess import Rule, check_rules, rules_as_json, rules_from_json
 from medseg.recipe import Recipe, parse_recipe
-from medseg.run import versions
+from medseg.run import MODEL, RECIPE, versions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +32,8 @@ DESCRIPTION, WEIGHTS, ONNX = "model.json", "weights.safetensors", "model.onnx"
 COARSE, OTHERS = "coarse", "others"
 # A package's files are read into memory; the largest network in use has 2 GB of weights.
 LARGEST_BYTES = 8 * 2**30
+# Runs that an error names at most.
+MOST_NAMED = 5
 
 # Returns the bytes of a file in the package.
 Read = Callable[[str], bytes]
@@ -51,6 +53,8 @@ class ModelPackage:
         coarse: a model that finds where this one should look; None where there is none.
         others: models of the same labels and channels whose logits are averaged with this one's, an ensemble.
         rules: how label maps are cleaned.
+        modality: what each channel of its training images was taken with, as their manifest says; empty where that is
+            not known.
     """
 
     recipe: Recipe
@@ -62,6 +66,7 @@ class ModelPackage:
     coarse: "ModelPackage | None" = None
     others: tuple["ModelPackage", ...] = ()
     rules: tuple[Rule, ...] = ()
+    modality: tuple[str, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
@@ -123,6 +128,7 @@ def _write(package: ModelPackage, folder: Path) -> None:
         "recipe": package.recipe_json,
         **package.labels.as_json(),
         "channels": package.channels,
+        "modality": package.modality,
         "scores": package.scores,
         "versions": versions(),
         "coarse": package.coarse is not None,
@@ -157,9 +163,11 @@ def load_package(path: Path) -> ModelPackage:
         raise MissingFileError(
             f"loading the model {path}", found="there is nothing at this path", remedy="give a run or a model package"
         )
+    if path.is_dir() and not any((folder / DESCRIPTION).is_file() for folder in (path, path / MODEL)):
+        raise PackageError(f"loading the model {path}", **_no_package(path))
     try:
         if path.is_dir():
-            folder = path / "model" if (path / "model" / DESCRIPTION).is_file() else path
+            folder = path / MODEL if (path / MODEL / DESCRIPTION).is_file() else path
             return _open(lambda name: (folder / name).read_bytes())
         with zipfile.ZipFile(path) as archive:
             return _open(lambda name: _read_member(archive, name))
@@ -169,6 +177,18 @@ def load_package(path: Path) -> ModelPackage:
             found=f"{str(error).rstrip('.')} ({type(error).__name__})",
             remedy="give a run that finished training, or a package made by medseg",
         ) from error
+
+
+def _no_package(folder: Path) -> dict[str, str]:
+    """Return what an error says of a folder that holds no package: what it found, and what to do."""
+    if (folder / RECIPE).is_file():  # which a run has from its beginning on
+        remedy = "finish it: the command that began it, with --resume"
+        return {"found": "it is a run whose training has not finished", "remedy": remedy}
+    within = sorted(description.parents[1] for description in folder.glob(f"*/{MODEL}/{DESCRIPTION}"))
+    if within:
+        names = " or ".join(map(str, within[:MOST_NAMED]))
+        return {"found": "it is no run, but holds some", "remedy": f"give one of them: {names}"}
+    return {"found": f"it holds no {DESCRIPTION}", "remedy": "give a run that finished training, or a model package"}
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -202,6 +222,7 @@ def _open(read: Read) -> ModelPackage:
         coarse=_open(_below(COARSE, read)) if description.get("coarse") else None,
         others=tuple(_open(_below(f"{OTHERS}/{n}", read)) for n in range(1, description.get("others", 0) + 1)),
         rules=rules,
+        modality=tuple(description.get("modality", ())),
     )
 
 

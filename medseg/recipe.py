@@ -4,12 +4,12 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from medseg.axes import is_orientation
-from medseg.choose import suggestion
+from medseg.complaints import complaints
 from medseg.errors import MissingFileError, RecipeError
 from medseg.shipped import recipe_path
 
@@ -342,7 +342,9 @@ def parse_recipe(value: dict[str, Any], *, name: str) -> Recipe:
     try:
         return Recipe.model_validate(value)
     except ValidationError as error:
-        raise _recipe_error(error, name) from error
+        raise RecipeError(
+            f"reading the recipe {name}", found=complaints(error, Recipe), remedy="correct it there"
+        ) from error
 
 
 def _override(value: dict[str, Any], override: str) -> None:
@@ -364,31 +366,3 @@ def _override(value: dict[str, Any], override: str) -> None:
                 f"--set {override}", found=f"{table} is no table", remedy="name a key of a recipe section"
             )
     value[key] = parsed
-
-
-def _recipe_error(error: ValidationError, name: str) -> RecipeError:
-    """Turn pydantic's first complaint into a sentence, with the nearest key for a misspelt one."""
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    if first["type"] != "extra_forbidden":
-        return RecipeError(
-            f"reading the recipe {name}",
-            found=f"{'.'.join(place)}: {first['msg'].removeprefix('Value error, ')} (it is {first['input']!r})",
-            remedy="give a value in range",
-        )
-    keys = _keys_beside(place)
-    return RecipeError(
-        f"reading the recipe {name}",
-        found=f"there is no key {'.'.join(place)!r}",
-        remedy=suggestion(place[-1], keys) or f"the keys there are {', '.join(sorted(keys))}",
-    )
-
-
-def _keys_beside(place: Sequence[str]) -> list[str]:
-    """Return the keys that are allowed where a misspelt one stands."""
-    section: type[BaseModel] = Recipe
-    for part in place[:-1]:
-        inner = section.model_fields[part].annotation
-        kinds = (kind for kind in (inner, *get_args(inner)) if isinstance(kind, type))  # Coarse | None is two
-        section = next(kind for kind in kinds if issubclass(kind, BaseModel))
-    return list(section.model_fields)

@@ -16,7 +16,7 @@ import psutil
 from medseg.atomic import unwritable, write_json
 
 LIBRARIES = ("medseg", "torch", "monai", "torchio", "nibabel", "SimpleITK", "numpy", "scipy")
-RESULTS = "results.jsonl"
+RESULTS, RECIPE, MODEL = "results.jsonl", "recipe.toml", "model"
 
 
 class Run:
@@ -40,7 +40,7 @@ class Run:
     @property
     def recipe(self) -> Path:
         """The resolved recipe, TOML."""
-        return self.folder / "recipe.toml"
+        return self.folder / RECIPE
 
     @property
     def record(self) -> Path:
@@ -60,7 +60,7 @@ class Run:
     @property
     def model(self) -> Path:
         """The model package."""
-        return self.folder / "model"
+        return self.folder / MODEL
 
     @property
     def coarse(self) -> Path:

@@ -14,11 +14,12 @@ from PIL import Image
 
 from medseg import __version__
 from medseg.cli import app, main
-from medseg.cli.show import reporting
+from medseg.cli.show import fits, print_summary, print_table, reporting
 from medseg.errors import MedsegError
 from medseg.labels import LabelSet
+from medseg.metrics import CaseScore, summarise
 from medseg.progress import Progress
-from medseg.volume import write_image, write_rtstruct, write_seg
+from medseg.volume import LabelMap, write_image, write_rtstruct, write_seg
 
 COMMANDS = [
     ["demo"],
@@ -67,7 +68,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["fly"], 2, "No such command"),
         (["train", "spleen", "--out", "x", "--fould", "0"], 2, "--fold"),
         (["train", "spleeen", "--out", "x"], 2, "Did you mean 'spleen'?"),
-        (["train", "spleen", "--out", "x", "--set", "training.epoch=3"], 2, "Did you mean 'epochs'?"),
+        (["train", "spleen", "--out", "x", "--set", "training.epoch=3"], 2, "did you mean 'epochs'?"),
         (["train", "spleen", "--out", "x", "--data", ".", "--set", "model.name=unett"], 1, "E_"),
         (["train", "spleen", "--out", "x"], 2, "--data"),
         (["train", "spleen", "--out", "x", "--data", "nowhere"], 1, "E_MISSING"),
@@ -77,7 +78,6 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["predict", "no_model", "scan.nii", "--out", "x", "--shard", "3/2"], 2, "--shard 3/2"),
         (["predict", "no_model", "scan.nii", "--out", "x", "--format", "nifty"], 2, "Did you mean 'nifti'?"),
         (["evaluate", "nothing", "nowhere", "--out", "x"], 1, "E_MISSING"),
-        (["data", "check", "nowhere"], 1, "E_MISSING"),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_has_an_exit_code_and_a_sentence(
@@ -110,7 +110,7 @@ def test_signals_have_their_exit_codes(
 
     monkeypatch.setattr("medseg.check.check", stopped)
     assert main(["data", "check", str(dataset), "--quiet"]) == code
-    assert "What was finished is kept" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith("What was finished is kept.\n")  # checking has no --resume
 
 
 def test_results_go_to_standard_output_as_json(
@@ -129,7 +129,7 @@ def test_results_go_to_standard_output_as_a_table(
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "out"), str(dataset / "labelsTr"), "--out", str(tmp_path / "e")]) == 0
     table = capsys.readouterr().out
-    assert all(word in table for word in ("spleen", "kidney_left", "Dice", "IoU", "no reference", "all"))
+    assert all(word in table for word in ("spleen", "kidney_left", "Dice", "IoU", "missed, invented, absent", "all"))
 
 
 def test_an_overlay_is_drawn_with_the_labels_of_its_run(
@@ -243,7 +243,7 @@ def test_of_many_labels_a_table_says_how_many_were_found(
     run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scan = sorted((dataset / "imagesTr").iterdir())[0]
-    monkeypatch.setattr("medseg.cli.predict.MOST_COLUMNS", 3)
+    monkeypatch.setattr("medseg.cli.show.FILE_COLUMNS", 60)
     main(["predict", str(run), str(scan), str(tmp_path / "nowhere"), "--out", str(tmp_path / "out"), "--quiet"])
     table = capsys.readouterr().out
     _, line = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text(encoding="utf-8").splitlines())
@@ -259,3 +259,70 @@ def test_an_overlay_shows_the_first_of_several_channels(tmp_path: Path) -> None:
     arguments = ["overlay", str(tmp_path / "scan.nii.gz"), str(tmp_path / "label_map.nii.gz")]
     assert main([*arguments, "--out", str(tmp_path / "picture.png")]) == 0
     assert (tmp_path / "picture.png").is_file()
+
+
+LONG_NAMES = ("portal_vein_and_splenic_vein", "kidney_right", "liver")
+
+
+@pytest.mark.parametrize(("columns", "has_recall"), [(80, False), (100, True), (120, True)])
+def test_scores_fit_the_terminal_with_each_label_on_a_line(
+    columns: int, has_recall: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("medseg.cli.show.FILE_COLUMNS", columns)
+    missed, invented = (0.0, 0.0, None, 0.0), (0.0, 0.0, 0.0, None)
+    scores = [(0.9, 0.8, 0.9, 0.9), missed, missed, invented, (None,) * 4]
+    rows = [CaseScore(f"c{i}", j, name, *own) for i, own in enumerate(scores) for j, name in enumerate(LONG_NAMES, 1)]
+    print_summary(summarise(rows), as_json=False, title="Scores")
+    table = capsys.readouterr().out
+    assert max(map(len, table.splitlines())) <= columns
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if "│" in line]
+    assert [(row[0], row[1], row[2], *row[-2:]) for row in cells] == [
+        *((name, "0.225", "0.000–0.675", "5", "2, 1, 1") for name in LONG_NAMES),
+        ("all", "0.225", "0.000–0.675", "5", "6, 3, 3"),
+    ]
+    assert ("recall" in table) == has_recall
+
+
+def test_a_table_breaks_the_longest_words_only_where_words_have_no_room(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("medseg.cli.show.FILE_COLUMNS", 40)
+    columns = ["case", "kidney_right [ml]", "s"]
+    assert fits(columns, [["1.2.840.113619.2", "150.0", "1"]])
+    assert not fits(["case", "kidney_right", "kidney_left", "liver"], [["a", "1", "2", "3"]])
+    print_table("Volumes", columns, [["1.2.840.113619.2", "150.0", "1"]])
+    table = capsys.readouterr().out
+    assert "kidney_right" in table
+    assert "1.2.840.113619.2" in table
+    print_table("Volumes", columns, [["1.2.840.113619.2.55.3", "150.0", "1"]])
+    assert "│ 1.2.840.113619.2. │" in capsys.readouterr().out
+
+
+def test_an_overlay_is_painted_with_the_labels_by_what_the_label_map_calls_its_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    painted = []
+    monkeypatch.setattr("medseg.overlay.write_overlay", lambda *values, **others: painted.append((values, others)))
+    write_image(house_volume(), tmp_path / "scan.nii.gz")
+    write_image(house_label_map(), tmp_path / "a.nii.gz", LabelSet.from_names({1: "liver", 2: "spleen", 5: "aorta"}))
+    write_image(house_label_map(), tmp_path / "bare.nii.gz")
+    listing = {"name": "x", "modality": {"0": "CT"}, "labels": {"0": "none", "1": "spleen", "2": "liver", "5": "aorta"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(listing))
+    arguments = ["overlay", str(tmp_path / "scan.nii.gz"), str(tmp_path / "a.nii.gz"), "--out", str(tmp_path / "x.png")]
+    options = ["--labels", str(tmp_path), "--reference", str(tmp_path / "bare.nii.gz")]
+    assert main([*arguments, *options]) == 0
+    (_, _, shown, named), others = painted[0]
+    truth = house_label_map().array
+    np.testing.assert_array_equal(shown.array, np.array([0, 2, 1, 0, 0, 5])[truth])
+    np.testing.assert_array_equal(others["reference"].array, truth)
+    assert [label.name for label in named] == ["spleen", "liver", "aorta"]
+
+    listing["labels"] = {"0": "none", "1": "spleen", "2": "kidney", "5": "aorta"}
+    (tmp_path / "dataset.json").write_text(json.dumps(listing))
+    assert main([*arguments, *options]) == 1
+    assert "calls 1 'liver', and the labels have no 'liver'" in capsys.readouterr().err
+
+    fewer = LabelMap(np.minimum(truth, 1), house_label_map().geometry)
+    write_image(fewer, tmp_path / "a.nii.gz", LabelSet.from_names({1: "liver"}))
+    assert main([*arguments, *options[2:]]) == 1
+    assert "bare.nii.gz holds 2, 5 without a name" in capsys.readouterr().err

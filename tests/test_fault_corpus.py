@@ -139,8 +139,6 @@ def test_a_real_series_is_found_out_however_it_is_damaged(tmp_path: Path, capsys
         ("chaos_ct", ("--for", "spleen")),
         ("organs_ct/example_ct_dicom", ("--for", "spleen")),
         ("organs_ct/example_ct.nii.gz", ("--for", "spleen")),
-        ("organs_ct", ()),
-        ("amos_ct_slab", ()),
         ("msd_hippocampus/imagesTr", ()),
         ("msd_hippocampus/dicom_hcrop", ()),
     ],
@@ -149,3 +147,13 @@ def test_nothing_is_found_in_real_data(
     parts: str, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert check(capsys, real_data(*parts.split("/")), *options) == (0, {})
+
+
+@pytest.mark.parametrize(("folder", "label_maps"), [("organs_ct", 11), ("amos_ct_slab", 1)])
+def test_label_maps_are_told_from_the_scans_beside_them(
+    folder: str, label_maps: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = check(capsys, real_data(folder))
+    assert (code, len(found)) == (0, label_maps)
+    assert all(codes == {"W_LABEL_MAP"} for codes in found.values())
+    assert not any(str(case_id).startswith(("example_ct", "example_mr", "images")) for case_id in found)

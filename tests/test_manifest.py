@@ -22,7 +22,7 @@ from medseg.errors import (
     PatientInTwoFoldsError,
     UnknownNameError,
 )
-from medseg.manifest import Case, Manifest, is_magnetic, read_manifest
+from medseg.manifest import Case, Manifest, read_manifest
 from medseg.shipped import manifest_path, shipped
 
 SHIPPED = shipped("data_manifests", ".json")
@@ -74,6 +74,13 @@ def manifest_of(*cases: dict[str, Any]) -> Manifest:
     return Manifest.model_validate(head | {"training": list(cases)})
 
 
+def touch(*paths: Path) -> None:
+    """Make empty files, whose content nobody reads."""
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
 def cases_of(count: int) -> list[dict[str, Any]]:
     return [{"image": f"images/{i:02d}.nii.gz", "label": f"labels/{i:02d}.nii.gz"} for i in range(count)]
 
@@ -83,6 +90,7 @@ def cases_of(count: int) -> list[dict[str, Any]]:
 
 def test_a_published_decathlon_list_reads_as_it_is(tmp_path: Path) -> None:
     write(tmp_path / "dataset.json", PUBLISHED)
+    touch(tmp_path / "imagesTr" / "spleen_3.nii.gz")
     dataset = open_dataset(tmp_path)
     manifest = dataset.manifest
     assert [case.case_id for case in dataset.cases] == ["spleen_19", "spleen_3"]
@@ -92,6 +100,14 @@ def test_a_published_decathlon_list_reads_as_it_is(tmp_path: Path) -> None:
     assert [(case.case_id, case.label) for case in manifest.test] == [("spleen_15", None)]
     assert (manifest.num_training, manifest.num_test, manifest.channels) == (2, 1, 1)
     assert [(label.id, label.name) for label in manifest.label_set] == [(1, "spleen")]
+
+
+def test_the_manifests_in_the_readme_are_whole(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    listings = [text for text in re.findall(r"```json\n(.*?)```", readme, re.DOTALL) if '"training"' in text]
+    whole, in_part = (read_manifest(write(tmp_path / "dataset.json", json.loads(text))) for text in listings)
+    assert assign_folds(whole.training) == {"ann_1": 1, "ann_2": 1, "bert": 0}
+    assert len(in_part.partial) == 1
 
 
 def test_a_byte_order_mark_does_not_matter(tmp_path: Path) -> None:
@@ -108,11 +124,13 @@ def test_a_case_may_have_one_file_per_channel(tmp_path: Path) -> None:
 
 
 def test_a_manifest_files_paths_start_from_its_folder(tmp_path: Path) -> None:
+    touch(tmp_path / "imagesTr" / "spleen_3.nii.gz")
     dataset = open_dataset(write(tmp_path / "mine.json", PUBLISHED))
     assert dataset.folder == tmp_path
 
 
 def test_a_folder_without_a_list_is_described_by_the_recipes_manifest(tmp_path: Path) -> None:
+    touch(tmp_path / "imagesTr" / "hippocampus_003.nii.gz")
     dataset = open_dataset(tmp_path, manifest="msd_hippocampus")
     assert dataset.manifest == read_manifest(manifest_path("msd_hippocampus"))
     assert dataset.folder == tmp_path
@@ -120,6 +138,7 @@ def test_a_folder_without_a_list_is_described_by_the_recipes_manifest(tmp_path: 
 
 def test_a_folders_own_list_goes_before_the_recipes_manifest(tmp_path: Path) -> None:
     write(tmp_path / "dataset.json", PUBLISHED)
+    touch(tmp_path / "imagesTr" / "spleen_3.nii.gz")
     assert open_dataset(tmp_path, manifest="msd_hippocampus").manifest.name == "Spleen"
 
 
@@ -168,7 +187,7 @@ def test_broken_json_is_an_error_that_names_the_file(tmp_path: Path, content: by
     [
         ({"modality": None}, "modality"),
         ({"labels": ["background", "spleen"]}, "labels"),
-        ({"labels": {"0": "background", "1": "liver", "2": " Liver"}}, "labels: 'liver' and ' liver' are one name"),
+        ({"labels": {"0": "background", "1": "liver", "2": " Liver"}}, "labels: 'liver' and ' Liver' are one name"),
         ({"training": [{"label": "labels/a.nii.gz"}]}, "training.0: a case needs an image"),
         ({"training": ["a.nii.gz", 7]}, "training.1: a case needs an image"),
         ({"training": [{"image": []}]}, "training.0: a case needs an image"),
@@ -191,6 +210,60 @@ def test_broken_json_is_an_error_that_names_the_file(tmp_path: Path, content: by
 def test_an_entry_of_the_wrong_kind_is_named(tmp_path: Path, change: dict[str, Any], place: str) -> None:
     with pytest.raises(ManifestError, match=re.escape(place)):
         read_manifest(write(tmp_path / "dataset.json", PUBLISHED | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (
+            {"training": [{"image": "a.nii.gz", "label_present": ["spleen"]}]},
+            "'training.0.label_present' (did you mean",
+        ),
+        (
+            {"training": [{"image": "a.nii.gz", "patientID": "ann"}]},
+            "'training.0.patientID' (did you mean 'patient_id'?)",
+        ),
+        ({"trainning": []}, "there is no key 'trainning' (did you mean 'training'?)"),
+        ({"Labels": {}, "ignored": [7]}, "key 'Labels' (did you mean 'labels'?); there is no key 'ignored' (did you"),
+        (
+            {"labels": {"a": "b"}, "ignore": 7, "test": [7]},
+            "ignore: input should be a valid tuple (it is 7); test.0: a",
+        ),
+    ],
+)
+def test_misspelt_keys_are_refused_and_all_mistakes_told(tmp_path: Path, change: dict[str, Any], found: str) -> None:
+    with pytest.raises(ManifestError, match=re.escape(found)):
+        read_manifest(write(tmp_path / "dataset.json", PUBLISHED | change))
+
+
+def test_keys_of_other_programs_are_passed_over(tmp_path: Path) -> None:
+    case = {"image": "a.nii.gz", "patient_age": 70, "scanner": "x"}
+    others = {"training": [case], "converted_by": "me", "testing": [], "license": "MIT"}
+    manifest = read_manifest(
+        write(tmp_path / "m.json", {k: v for k, v in PUBLISHED.items() if k != "licence"} | others)
+    )
+    assert manifest.training == (Case(image=("a.nii.gz",)),)
+    assert manifest.licence == "MIT"
+
+
+def test_a_manifest_without_a_name_is_called_after_its_folder_or_its_file(tmp_path: Path) -> None:
+    least = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "spleen"}, "training": []}
+    assert read_manifest(write(tmp_path / "dataset.json", least)).name == tmp_path.name
+    assert read_manifest(write(tmp_path / "mine.json", least)).name == "mine"
+
+
+def test_a_list_of_cases_none_of_which_is_there_is_an_error_before_any_is_read(tmp_path: Path) -> None:
+    with pytest.raises(
+        MissingFileError, match=r"no dataset\.json, and none of the 230 case.* of msd_hippocampus is there"
+    ):
+        open_dataset(tmp_path, manifest="msd_hippocampus")
+    with pytest.raises(MissingFileError, match=r"no dataset\.json, and msd_spleen names no case"):
+        open_dataset(tmp_path, manifest="msd_spleen")
+    write(tmp_path / "dataset.json", PUBLISHED)
+    with pytest.raises(
+        MissingFileError, match=r"none of the 2 case.* of dataset\.json .*imagesTr/spleen_19\.nii\.gz lies"
+    ):
+        open_dataset(tmp_path)
 
 
 def test_a_list_instead_of_an_object_is_an_error(tmp_path: Path) -> None:
@@ -421,13 +494,3 @@ def test_a_one_case_datasets_files_are_the_listed_ones_and_hold_only_named_label
     assert sha256_of(dataset.label(case)) == case.sha256["label"]
     label_map = np.asarray(nib.load(dataset.label(case)).dataobj)
     assert set(np.unique(label_map).tolist()) <= dataset.manifest.label_set.known_ids
-
-
-@pytest.mark.parametrize("modality", ["MRI", "mr", "FLAIR", "T1w", "t1gd", "T2", "ADC", "T1-weighted", "PD"])
-def test_sequences_are_magnetic_resonance(modality: str) -> None:
-    assert is_magnetic(modality)
-
-
-@pytest.mark.parametrize("modality", ["CT", "PET", "US", "ct2", "unknown"])
-def test_other_modalities_are_not(modality: str) -> None:
-    assert not is_magnetic(modality)

@@ -45,7 +45,9 @@ def package_of(recipe: Recipe | None = None) -> ModelPackage:
     labels = LABELS.select(recipe.labels)
     torch.manual_seed(0)
     network = build_network(recipe, channels=2, labels=len(labels))
-    return ModelPackage(recipe, labels, 2, pack(weights_of(network)), SCORES, b"an ONNX network")
+    return ModelPackage(
+        recipe, labels, 2, pack(weights_of(network)), SCORES, b"an ONNX network", modality=("CT", "PET")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,17 @@ def refused(path: Path, match: str | None = None) -> PackageError:
     return caught.value
 
 
+def test_of_a_folder_without_a_package_it_is_told_what_it_is(tmp_path: Path, folder: Path) -> None:
+    unfinished, above = tmp_path / "unfinished", tmp_path / "above"
+    unfinished.mkdir()
+    (unfinished / "recipe.toml").touch()
+    assert "--resume" in refused(unfinished, "has not finished").remedy
+    shutil.copytree(folder, above / "run" / "model")
+    assert str(above / "run") in refused(above, "no run").remedy
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "holds no model.json")
+
+
 # There and back
 
 
@@ -99,6 +112,7 @@ def test_a_package_comes_back_the_same(saved: ModelPackage, folder: Path, method
     assert loaded.recipe == saved.recipe
     assert loaded.labels == saved.labels
     assert loaded.channels == 2
+    assert loaded.modality == ("CT", "PET")
     assert loaded.scores == SCORES
     assert loaded.weights == saved.weights
     assert loaded.onnx == saved.onnx

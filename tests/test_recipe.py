@@ -78,7 +78,7 @@ def test_a_patch_with_a_one_makes_a_2d_model(patch: tuple[int, int, int], flat: 
 
 
 @pytest.mark.parametrize(
-    ("text", "found", "remedy"),
+    ("text", "found", "near"),
     [
         ("[training]\nepohcs = 5", "no key 'training.epohcs'", "did you mean 'epochs'"),
         ("[trainign]\nepochs = 5", "no key 'trainign'", "did you mean 'training'"),
@@ -88,11 +88,25 @@ def test_a_patch_with_a_one_makes_a_2d_model(patch: tuple[int, int, int], flat: 
     ],
     ids=["key", "section", "top", "a section that may be left out", "nothing near"],
 )
-def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path: Path, text: str, found: str, remedy: str) -> None:
+def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path: Path, text: str, found: str, near: str) -> None:
     with pytest.raises(RecipeError, match=found) as caught:
         load_recipe(write(tmp_path, text))
-    assert remedy in caught.value.remedy
+    assert near in caught.value.found
     assert caught.value.code == "E_RECIPE"
+
+
+def test_all_mistakes_are_told_at_once_and_of_many_the_first_five() -> None:
+    wrong: dict[str, Any] = {"preprocess": {"orientation": "xyz", "spacing_mm": [1, 1]}, "training": {"epohcs": 5}}
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(wrong, name="r")
+    orientation, spacing_mm, epochs = caught.value.found.split("; ")
+    assert orientation.endswith("such as \"RAS\" (it is 'xyz')")
+    assert spacing_mm.startswith("preprocess.spacing_mm")
+    assert epochs == "there is no key 'training.epohcs' (did you mean 'epochs'?)"
+    keys = ("flip", "affine", "elastic", "blur", "noise", "gamma", "motion")
+    with pytest.raises(RecipeError, match="; and 2 more") as caught:
+        parse_recipe({"augment": dict.fromkeys(keys, 9)}, name="r")
+    assert caught.value.found.count("(it is 9)") == 5
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """Expected: what a model, a recipe or a manifest wants of its scans."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.manifest import Manifest, read_manifest
-from medseg.recipe import load_recipe
+from medseg.modality import modality_remarks
+from medseg.recipe import Recipe, load_recipe
 from medseg.remarks import Remark
 from medseg.shipped import manifest_path, shipped
 from medseg.volume import Source, Volume
@@ -22,13 +23,15 @@ class Expected:
         channels: how many they have; None for any number.
         hounsfield: whether all channels are in Hounsfield units, because the model cuts its window out of them.
         modalities: what each channel was taken with; a CT is in Hounsfield units.
-        labels: what the recipe makes of the dataset's labels, as in the recipe; None for all.
+        recipe: the recipe, where it is one that scans are for: a dataset has to fit it.
+        trained_on: what each channel of a model's training images was taken with; empty where that is not known.
     """
 
     channels: int | None = None
     hounsfield: bool = False
     modalities: tuple[str, ...] = ()
-    labels: Mapping[str, Sequence[str]] | None = None
+    recipe: Recipe | None = None
+    trained_on: tuple[str, ...] = ()
 
     @classmethod
     def by(cls, named: str) -> "Expected":
@@ -41,25 +44,32 @@ class Expected:
         if named.endswith(".toml") or named in shipped("pipelines", ".toml") or not Path(named).exists():
             recipe = load_recipe(named)
             channels = read_manifest(manifest_path(recipe.manifest)).channels if recipe.manifest else None
-            return cls(channels, recipe.preprocess.window_hu is not None, labels=recipe.labels)
+            return cls(channels, recipe.preprocess.window_hu is not None, recipe=recipe)
         from medseg.package import load_package  # brings torch along, which takes longer than most checks
 
         package = load_package(Path(named))
-        return cls(package.channels, package.recipe.preprocess.window_hu is not None)
+        wants_hu = package.recipe.preprocess.window_hu is not None
+        return cls(package.channels, wants_hu, trained_on=package.modality)
 
     def of_dataset(self, manifest: Manifest) -> "Expected":
         """Return the same for the scans of a dataset."""
-        modalities = tuple(name for _, name in sorted(manifest.modality.items()))
-        return Expected(self.channels or manifest.channels, self.hounsfield, modalities, self.labels)
+        return replace(self, channels=self.channels or manifest.channels, modalities=manifest.modalities)
 
-    def hu_remarks(self, volume: Volume, source: Source) -> tuple[Remark, ...]:
-        """Return W_NOT_HU where Hounsfield units are wanted and a channel has none; a DICOM series tells its own."""
-        series = source.series
-        modalities = self.modalities or ((series.slices[0].modality,) if series and series.slices else ())
-        tomograms = [n for n, name in enumerate(modalities) if name.strip().upper() == CT]
+    def remarks(self, volume: Volume, source: Source) -> tuple[Remark, ...]:
+        """Return W_MODALITY where a scan is not what the model was trained on, and W_NOT_HU where it should be in HU.
+
+        A DICOM series tells its own modality.
+        """
+        told = self.modalities or (source.modality,)
+        return (*modality_remarks(told, self.trained_on), *self._hu_remarks(volume, dict(enumerate(told))))
+
+    def _hu_remarks(self, volume: Volume, modalities: Mapping[int, str]) -> tuple[Remark, ...]:
+        tomograms = [channel for channel, name in modalities.items() if name.strip().upper() == CT]
         channels = range(volume.channels) if self.hounsfield else tomograms
         return tuple(
             remark
             for channel in channels
-            for remark in hu_remarks(Volume(volume.array[channel : channel + 1], volume.geometry))
+            for remark in hu_remarks(
+                Volume(volume.array[channel : channel + 1], volume.geometry), modality=modalities.get(channel, "")
+            )
         )

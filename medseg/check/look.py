@@ -76,7 +76,7 @@ def _read_scan(look: Look, source: Source, expected: Expected) -> Volume | None:
     volume = look.attempt(lambda: read_volume(source, channels=expected.channels))
     if volume is None:
         return None
-    remarks = (*volume.remarks, *scan_remarks(volume), *expected.hu_remarks(volume, source))
+    remarks = (*volume.remarks, *scan_remarks(volume), *expected.remarks(volume, source))
     for remark in remarks:
         look.note(remark)
     if not any(remark.code == "W_CONSTANT" for remark in remarks):

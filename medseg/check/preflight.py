@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from medseg.agreement import chosen_labels
 from medseg.cases import find_cases
 from medseg.check.expected import Expected
 from medseg.check.finding import Finding
@@ -13,13 +14,13 @@ from medseg.check.look import Look, look_at_case, look_at_scan
 from medseg.check.together import lacking_labels, patients_on_both_sides, same_scans
 from medseg.dataset import open_dataset
 from medseg.errors import MedsegError
+from medseg.manifest import LISTING
 from medseg.processor import cores
 from medseg.progress import Notify, Progress, ignore
 from medseg.shipped import manifest_path
 
 # Reading waits for the disk and inflates outside Python's lock; more threads than these hold too many scans at once.
 MOST_READERS = 4
-LISTING = "dataset.json"
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ def check(
             else is looked through for scans to segment.
         manifest: the shipped manifest of folders without a dataset.json.
         model: the recipe, run or model package that the scans are for.
-        notify: hears of each case and each finding.
+        notify: hears of each case.
 
     Raises:
         UnknownNameError: no recipe or manifest of this name.
@@ -86,9 +87,10 @@ def _check_dataset(path: Path, manifest: str | None, expected: Expected, notify:
     """Look over a dataset; where its manifest makes no sense, its cases are not read."""
     try:
         dataset = open_dataset(path, manifest=manifest)
-        dataset.split(None, dataset.manifest.label_set.select(expected.labels))
+        labels = chosen_labels(expected.recipe, dataset) if expected.recipe else dataset.manifest.label_set
+        dataset.split(None, labels)
     except MedsegError as error:
-        return Checked((), tuple(_told([Finding.of(None, error)], notify)))
+        return Checked((), (Finding.of(None, error),))
     wanted = expected.of_dataset(dataset.manifest)
     looks = list(_each(lambda case: look_at_case(dataset, case, wanted), dataset.cases, notify))
     between = [
@@ -96,16 +98,16 @@ def _check_dataset(path: Path, manifest: str | None, expected: Expected, notify:
         *same_scans(looks, dataset.folds),
         *lacking_labels(looks, dataset.folds, dataset.manifest.label_set),
     ]
-    return _checked(looks, between, notify)
+    return _checked(looks, between)
 
 
 def _check_scans(paths: Sequence[Path], expected: Expected, notify: Notify) -> Checked:
     """Look over scans that are to be segmented; what holds none, or cannot be opened, is a finding too."""
     cases = find_cases(paths, notify=notify).own
-    refused = _told([Finding.of(case.case_id, case.error) for case in cases if case.error], notify)
+    refused = [Finding.of(case.case_id, case.error) for case in cases if case.error]
     sources = [case.source for case in cases if case.source]
     looks = list(_each(lambda source: look_at_scan(source, expected), sources, notify))
-    part = _checked(looks, list(same_scans(looks, {})), notify)
+    part = _checked(looks, list(same_scans(looks, {})))
     return Checked((*part.cases, *(finding.case_id or "" for finding in refused)), (*part.findings, *refused))
 
 
@@ -114,23 +116,15 @@ def _each(look: Callable[[T], Look], items: Sequence[T], notify: Notify) -> Iter
     pool = ThreadPoolExecutor(min(MOST_READERS, cores()))
     try:
         for done, seen in enumerate(pool.map(look, items), start=1):
-            message = "\n".join(map(str, seen.findings))
-            notify(Progress("check", done, len(items), note=seen.case_id, message=message))
+            notify(Progress("check", done, len(items), note=seen.case_id))
             yield seen
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _checked(looks: Sequence[Look], between: Sequence[Finding], notify: Notify) -> Checked:
+def _checked(looks: Sequence[Look], between: Sequence[Finding]) -> Checked:
     """Return the findings of cases and between them, case by case, and those of the whole dataset last."""
     order = {look.case_id: number for number, look in enumerate(looks)}
-    findings = [*(finding for look in looks for finding in look.findings), *_told(between, notify)]
+    findings = [*(finding for look in looks for finding in look.findings), *between]
     findings.sort(key=lambda finding: order.get(finding.case_id or "", len(order)))
     return Checked(tuple(look.case_id for look in looks), tuple(findings))
-
-
-def _told(findings: Sequence[Finding], notify: Notify) -> list[Finding]:
-    """Tell the findings that no single case has made, and return them."""
-    for done, finding in enumerate(findings, start=1):
-        notify(Progress("compare", done, len(findings), message=str(finding)))
-    return list(findings)

@@ -72,5 +72,5 @@ def data_check_command(
     if checked.findings:
         rows = [[finding.case_id or "", finding.code, finding.message] for finding in checked.findings]
         print_table("Findings", ["case", "code", "what was found, and what to do"], rows)
-    put(f"{len(checked.cases)} cases looked at, {checked.fine} fine.")
+    put(f"{len(checked.cases)} {'case' if len(checked.cases) == 1 else 'cases'} looked at, {checked.fine} fine.")
     return DONE if checked.passed else FAILED

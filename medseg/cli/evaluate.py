@@ -7,7 +7,7 @@ import typer
 
 from medseg.cli.frame import DONE, FAILED, app, command
 from medseg.cli.options import AsJson, Labels, Quiet, manifest_of
-from medseg.cli.show import print_summary, reporting, say
+from medseg.cli.show import counted, print_summary, reporting, say, shortened
 
 
 @app.command("evaluate")
@@ -27,7 +27,10 @@ def evaluate_command(
     named, partial = (manifest.label_set, manifest.partial) if manifest else (None, None)
     with reporting(quiet) as notify:
         result = evaluate(predictions, references, out, labels=named, partial=partial, notify=notify)
-    print_summary(result.summary, as_json=as_json, title=f"Scores of {len({r.case_id for r in result.rows})} case(s)")
+    if result.rows or as_json:
+        scored = counted(len({row.case_id for row in result.rows}), "case")
+        print_summary(result.summary, as_json=as_json, title=f"Scores of {scored}")
     if result.unpredicted:
-        say(f"{len(result.unpredicted)} reference(s) have no prediction and are not scored: {result.unpredicted[:3]}…")
+        alone = counted(len(result.unpredicted), "reference")
+        say(f"Not scored, without a prediction: {alone}: {', '.join(shortened(result.unpredicted))}.")
     return FAILED if result.failed else DONE

@@ -1,6 +1,7 @@
 """What every command shares: the app, the exit codes, and how a command ends."""
 
 import functools
+import inspect
 import io
 import sys
 import traceback
@@ -61,15 +62,16 @@ def run() -> NoReturn:
     sys.exit(main())
 
 
-def _stopped(code: int) -> int:
+def _stopped(code: int, *, resumable: bool = False) -> int:
     """Say, in one of the processes, that a signal ended the command, and return its exit code."""
     if rank() == 0:
-        say(SAID[code])
+        say(f"{SAID[code]}{' The same command with --resume goes on from there.' * resumable}")
     return code
 
 
 def command(function: Callable[..., int]) -> Callable[..., None]:
     """Turn a command's result, and what it raises, into the exit code."""
+    resumable = "resume" in inspect.signature(function).parameters
 
     @functools.wraps(function)
     def guarded(*args: Any, **options: Any) -> None:
@@ -80,9 +82,9 @@ def command(function: Callable[..., int]) -> Callable[..., None]:
             say(f"{error.code} {error}")
             code = USAGE if isinstance(error, UsageError) else FAILED
         except KeyboardInterrupt:
-            code = _stopped(INTERRUPTED)
+            code = _stopped(INTERRUPTED, resumable=resumable)
         except Terminated:
-            code = _stopped(TERMINATED)
+            code = _stopped(TERMINATED, resumable=resumable)
         except Exception as error:  # what nobody foresaw keeps its trace, for the report, and ends like any other error
             traceback.print_exc()
             remedy = "please report this with the lines above"

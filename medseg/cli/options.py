@@ -14,8 +14,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON i
 Labels = Annotated[
     str | None,
     typer.Option(
-        help="A dataset.json or shipped manifest that names the labels, and those that cases lack. Left out: the "
-        "labels of the run that predicted.",
+        help="A dataset.json, its folder or a shipped manifest: what is scored, what the ids of references mean, and "
+        "what cases lack. Files that name their ids are matched with it by these names. Left out: the labels of the "
+        "run that predicted, or those that the files name.",
         show_default=False,
     ),
 ]
@@ -47,11 +48,14 @@ Cache = Annotated[
 
 
 def manifest_of(named: str | None) -> "Manifest | None":
-    """Return a manifest file or a shipped manifest."""
+    """Return a manifest file, that of a dataset's folder (its dataset.json), or a shipped one."""
     if named is None:
         return None
     from medseg.manifest import read_manifest
-    from medseg.shipped import manifest_path
+    from medseg.shipped import manifest_path, shipped
 
     path = Path(named)
+    listing = path / "dataset.json"
+    if listing.is_file() or (path.is_dir() and named not in shipped("data_manifests", ".json")):
+        path = listing
     return read_manifest(path if path.suffix == ".json" else manifest_path(named))

@@ -9,14 +9,11 @@ import typer
 
 from medseg.cli.frame import DONE, FAILED, app, command
 from medseg.cli.options import AsJson, Device, Quiet
-from medseg.cli.show import number, print_json, print_table, reporting
+from medseg.cli.show import counted, fits, number, print_json, print_table, reporting
 from medseg.errors import OptionError
 
 if TYPE_CHECKING:
     from medseg.predict import CaseResult
-
-# A terminal has room for the volumes of so many labels.
-MOST_COLUMNS = 8
 
 
 @app.command("predict")
@@ -139,24 +136,17 @@ def predict_command(
 
 
 def _print_results(results: "Sequence[CaseResult]", names: Sequence[str]) -> None:
-    """Print a row for each case: the volumes of its labels, or of many labels only how many were found."""
-    many = len(names) > MOST_COLUMNS
+    """Print a row for each case: the volumes of its labels, or where these do not fit only how many were found."""
 
-    def labels(result: "CaseResult") -> list[str]:
-        if not many:
-            return [number(result.volumes_ml.get(name), 1) for name in names]
-        return ["" if result.failed else str(sum(ml > 0 for ml in result.volumes_ml.values()))]
+    def row(result: "CaseResult", labels: Sequence[str]) -> list[str]:
+        status = result.error["code"] if result.error else "ok"
+        return [result.case_id, status, *labels, number(result.seconds.get("total"), 1)]
 
-    print_table(
-        f"{sum(not result.failed for result in results)} of {len(results)} cases segmented",
-        ["case", "status", *(["labels found"] if many else [f"{name} [ml]" for name in names]), "seconds"],
-        [
-            [
-                result.case_id,
-                result.error["code"] if result.error else "ok",
-                *labels(result),
-                number(result.seconds.get("total"), 1),
-            ]
-            for result in results
-        ],
-    )
+    columns = ["case", "status", *(f"{name} [ml]" for name in names), "seconds"]
+    rows = [row(result, [number(result.volumes_ml.get(name), 1) for name in names]) for result in results]
+    if not fits(columns, rows):
+        columns = ["case", "status", "labels found", "seconds"]
+        found = [str(sum(ml > 0 for ml in result.volumes_ml.values())) for result in results]
+        rows = [row(result, ["" if result.failed else each]) for result, each in zip(results, found, strict=True)]
+    title = f"{sum(not result.failed for result in results)} of {counted(len(results), 'case')} segmented"
+    print_table(title, columns, rows)

@@ -10,17 +10,28 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from medseg.progress import Notify, Progress
 
 # Without a terminal, a line this often is enough to see that work goes on.
 SECONDS_BETWEEN_LINES = 20.0
 # A case may be called CASE_1; a code stands by itself.
 ERROR_CODE = re.compile(r"\bE_[A-Z]")
+# What a table may take where no terminal says.
+FILE_COLUMNS = 160
+# A narrower terminal has no room for every score.
+NARROW_COLUMNS = 100
 
 
 def shortened(names: list[str]) -> list[str]:
     """Return the names, or the first of many and how many more there are."""
     return names if len(names) <= 6 else [*names[:5], f"and {len(names) - 5} more"]
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: "1 case", "2 cases"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def put(text: str) -> None:
@@ -44,51 +55,91 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table, as wide as the terminal, or as wide as it needs to be in a file."""
-    from rich.console import Console
+    """Print a table, as wide as the terminal, or as wide as it needs to be in a file.
+
+    Words are kept whole; where there is no room for that, those of the widest column are broken.
+    """
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for column, width in zip(columns, _widths(columns, rows), strict=True):
+        table.add_column(column, overflow="fold", width=width)
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, emoji=False).print(table)
+    _console().print(table)
+
+
+def fits(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether a table breaks no word but those of its first column."""
+    least = [_longest_word(cells) for cells in zip(columns, *rows, strict=True)]
+    return all(width >= need for width, need in list(zip(_widths(columns, rows), least, strict=True))[1:])
+
+
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return how wide the columns of a table are: the widest give way, down to their longest word first."""
+    from rich.cells import cell_len
+
+    cells = list(zip(columns, *rows, strict=True))
+    widths = [max(map(cell_len, own)) for own in cells]
+    least = [_longest_word(own) for own in cells]
+    room = _console().width - 3 * len(columns) - 1
+    while sum(widths) > max(room, len(widths)):
+        widest = max(range(len(widths)), key=lambda i: (widths[i] > least[i], widths[i]))
+        widths[widest] -= 1
+    return widths
+
+
+def _longest_word(cells: Sequence[str]) -> int:
+    from rich.cells import cell_len
+
+    return max((cell_len(word) for cell in cells for word in cell.split()), default=1)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else FILE_COLUMNS
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def print_summary(summary: dict[str, Any], *, as_json: bool, title: str) -> None:
-    """Print scores with their denominators."""
+    """Print scores with their denominators; a narrow terminal gets Dice and IoU, and metrics.csv has the others.
+
+    Labels that no case shows, in reference or prediction, are counted below.
+    """
     if as_json:
         print_json(summary)
         return
+    shown = {name: part for name, part in summary["labels"].items() if part["n_both_empty"] < part["n"]}
+    scores = {"iou": "IoU", "precision": "precision", "recall": "recall"}
+    if _console().width < NARROW_COLUMNS:
+        scores = {"iou": "IoU"}
 
     def row(name: str, part: dict[str, Any]) -> list[str]:
         interval = part["dice"]["ci95"]
         return [
             name,
-            *(number(part[score]["mean"]) for score in ("dice", "iou", "precision", "recall")),
-            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "",
+            number(part["dice"]["mean"]),
+            f"{interval[0]:.3f}–{interval[1]:.3f}" if interval else "",
+            *(number(part[score]["mean"]) for score in scores),
             str(part["n"]),
-            *(str(part[count]) for count in ("n_reference_empty", "n_prediction_empty", "n_both_empty")),
+            _unequal(part),
         ]
 
-    rows = [row(name, part) for name, part in summary["labels"].items()]
     print_table(
         title,
-        [
-            "label",
-            "Dice",
-            "IoU",
-            "precision",
-            "recall",
-            "Dice 95 % CI",
-            "n",
-            "no reference",
-            "no prediction",
-            "neither",
-        ],
-        [*rows, row("all", summary["overall"])],
+        ["label", "Dice", "95 % CI", *scores.values(), "n", "missed, invented, absent"],
+        [*(row(name, part) for name, part in shown.items()), row("all", summary["overall"])],
     )
+    if absent := len(summary["labels"]) - len(shown):
+        put(f"Left out, as in no reference and no prediction: {counted(absent, 'label')}.")
+
+
+def _unequal(part: dict[str, Any]) -> str:
+    """Return in how many cases a label is only in the reference, only in the prediction, in neither; "" where never."""
+    absent = part["n_both_empty"]
+    counts = (part["n_prediction_empty"] - absent, part["n_reference_empty"] - absent, absent)
+    return ", ".join(map(str, counts)) if any(counts) else ""
 
 
 @contextmanager

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from medseg.atomic import write_json
-from medseg.errors import DuplicateCaseError, MedsegError, MissingFileError, PackageError
+from medseg.errors import MedsegError, PackageError
+from medseg.evaluate.pairs import Pair, find_pairs
 from medseg.labels import LabelSet
 from medseg.metrics import CaseScore, score_label_map, summarise, write_metrics
 from medseg.progress import Notify, Progress, ignore
 from medseg.run import Run
-from medseg.volume import Source, find_label_map, look_through, read_pair, shared_labels
-from medseg.volume.find import empty
-from medseg.volume.source import duplicate_ids
+from medseg.volume import LabelMap, completed, names_in, numbered, read_pair, shared_labels
 
 
 @dataclass(frozen=True)
@@ -49,32 +48,36 @@ def evaluate(
         predictions: a label map (an image file, a DICOM SEG or an RTSTRUCT), or a folder of them.
         references: a label map, or a folder with one of the same case id for each prediction.
         folder: where the results go.
-        labels: what to score; None takes the labels that the predictions' run.json names, or else those that the files
-            of the case name, by which they are matched, and every other id that occurs.
+        labels: what to score, and what the references' ids mean; None takes the labels that the predictions' run.json
+            names, or else those that the files of the case name, and every other id that occurs. Predictions and
+            references that name their ids are matched with them by these names.
         partial: case id → the labels that its reference has, where it lacks some; it is scored on these alone.
         notify: hears of each case.
 
     Raises:
         MissingFileError, EmptyFolderError: there is nothing to score.
+        NoCasesError: no prediction is called like a reference.
         DuplicateCaseError: a folder holds a case id twice.
         PackageError: the predictions are a run of pretraining, which segments nothing.
         UnwritableError: the results cannot be written.
     """
     _refuse_pretrained(predictions)
+    pairs = find_pairs(predictions, references)
+    failed, unpredicted = pairs.failed, pairs.unpredicted
     Run(folder)
-    pairs, failed, unpredicted = _pairs(predictions, references)
-    labels = labels or run_labels(predictions)
+    made_with = run_labels(predictions)
     rows: list[CaseScore] = []
     for case_id, error in failed.items():
-        notify(Progress("evaluate", 0, len(pairs), message=f"{case_id}: {error.code} {error}"))
-    for done, (case_id, prediction, reference) in enumerate(pairs, start=1):
+        notify(Progress("evaluate", 0, len(pairs.found), message=f"{case_id}: {error.code} {error}"))
+    for done, pair in enumerate(pairs.found, start=1):
+        case_id = pair.case_id
         message = ""
         try:
-            rows += _score(case_id, prediction, reference, labels, (partial or {}).get(case_id))
+            rows += _score(pair, labels, made_with, (partial or {}).get(case_id))
         except MedsegError as error:
             failed[case_id] = error
             message = f"{case_id}: {error.code} {error}"
-        notify(Progress("evaluate", done, len(pairs), note=case_id, message=message))
+        notify(Progress("evaluate", done, len(pairs.found), note=case_id, message=message))
     summary = {
         "predictions": str(predictions),
         "references": str(references),
@@ -117,57 +120,25 @@ def _refuse_pretrained(predictions: Path) -> None:
         )
 
 
-Pair = tuple[str, Source, Source]
-
-
-def _pairs(predictions: Path, references: Path) -> tuple[list[Pair], dict[str, MedsegError], list[str]]:
-    """Match predictions and references by case id; two files are a pair whatever their names."""
-    if predictions.is_file() and references.is_file():
-        prediction, reference = find_label_map(predictions), find_label_map(references)
-        return [(prediction.case_id, prediction, reference)], {}, []
-    predicted, referred = _by_case(predictions), _by_case(references)
-    failed: dict[str, MedsegError] = {
-        case_id: MissingFileError(
-            f"evaluating {source.place}",
-            found=f"there is no reference of the case id {case_id!r} in {references}",
-            remedy="name the reference like the prediction",
-        )
-        for case_id, source in predicted.items()
-        if case_id not in referred
-    }
-    pairs = [(case_id, source, referred[case_id]) for case_id, source in predicted.items() if case_id in referred]
-    return pairs, failed, sorted(set(referred) - set(predicted))
-
-
-def _by_case(path: Path) -> dict[str, Source]:
-    """Return the label maps at a path by their case; of a case in several forms the most exact is taken."""
-    found = look_through(path)
-    if found.refused:
-        raise found.refused[0][1]
-    segmented = {source.case_id for source in found.annotations if source.kind == "segmentation"}
-    sources = [s for s in found.label_maps if s.kind != "structures" or s.case_id not in segmented]
-    if not sources:
-        raise empty(path, found)
-    repeated = duplicate_ids([source.case_id for source in sources])
-    if repeated:
-        raise DuplicateCaseError(
-            f"evaluating {path}",
-            found=f"the case id {sorted(repeated)[0]!r} stands there more than once",
-            remedy="give each file a name of its own",
-        )
-    return {source.case_id: source for source in sources}
-
-
 def _score(
-    case_id: str, prediction: Source, reference: Source, labels: LabelSet | None, present: LabelSet | None
+    pair: Pair, labels: LabelSet | None, made_with: LabelSet | None, present: LabelSet | None
 ) -> Sequence[CaseScore]:
-    named = labels or shared_labels(prediction, reference)
-    images = prediction.kind == reference.kind == "file"
-    predicted, referred = read_pair(prediction, reference, labels if images else named)
-    if labels is None:
-        named = (named or LabelSet.from_ids(())).with_ids(predicted.ids() | referred.ids())
-    assert named is not None
+    """Score a case on the labels asked for, or else on those of the run, as far as its reference has them."""
+    named, predicted, referred = _read(pair, labels, made_with)
     if present is not None:
         referred.check_ids(present)
         named = named.present_in(present)
-    return score_label_map(predicted, referred, named, case_id=case_id)
+    return score_label_map(predicted, referred, named, case_id=pair.case_id)
+
+
+def _read(pair: Pair, labels: LabelSet | None, made_with: LabelSet | None) -> tuple[LabelSet, LabelMap, LabelMap]:
+    """Return the labels to score, and the prediction and the reference in their ids."""
+    one, other = pair.prediction, pair.reference
+    known = labels or made_with
+    named = known or shared_labels(one, other)
+    predicted, referred = read_pair(one, other, named)
+    if known is None:
+        return completed(named, (one, predicted), (other, referred)), predicted, referred
+    predicted = numbered(predicted, one, known, names=names_in(one) or made_with)
+    referred = numbered(referred, other, known, names=names_in(other), declared=labels is not None)
+    return known, predicted, referred

@@ -1,5 +1,9 @@
 """Build the network that a recipe names, and fit it to its patch."""
 
+import copy
+import math
+from contextlib import suppress
+
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +11,11 @@ from medseg.choose import choose
 from medseg.errors import RecipeError
 from medseg.models.networks import MODELS, Task
 from medseg.recipe import Recipe
+
+# What networks need their patch's sides to be multiples of, 2 to the number of times that they halve them.
+MULTIPLES = (2, 4, 8, 16, 32, 64)
+# What networks raise for options and patches that they do not take.
+MISFITS = (TypeError, ValueError, RuntimeError, AssertionError)
 
 
 class SliceNetwork(nn.Module):
@@ -35,7 +44,7 @@ def build_network(recipe: Recipe, *, channels: int, labels: int, try_patch: bool
         recipe: names the model, its options, its head and its patch.
         channels: of the image.
         labels: how many labels, background left out; a softmax head has a channel more.
-        try_patch: run an empty patch, so that sides that do not fit are found before training.
+        try_patch: see whether the network takes the patch, so that sides that do not fit are found before training.
 
     Raises:
         UnknownNameError: no model of that name.
@@ -55,31 +64,58 @@ def build_with_outputs(recipe: Recipe, *, channels: int, outputs: int, try_patch
         try_patch: as in `build_network`, which has the errors, too.
     """
     patch = recipe.training.patch
-    sides = tuple(side for side in patch if side > 1)
-    make = choose(MODELS, recipe.model.name, kind="model")
     try:
-        network = make(Task(channels, outputs, sides), **recipe.model.options)
-        if recipe.two_dimensional:
-            network = SliceNetwork(network, patch.index(1))
-        if try_patch:
-            _try(network, channels, patch)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RecipeError(
-            f"building the model {recipe.model.name!r} for a patch of {'×'.join(map(str, patch))}",
-            found=reason[:300],
-            remedy="make each side of training.patch a multiple of 32, or mend [model.options]",
+        network = _made(recipe, channels, outputs, patch)
+    except MISFITS as error:
+        raise _unfit(
+            recipe, error, "make each side of training.patch a multiple of 32, or mend [model.options]"
         ) from error
+    misfit = _misfit(copy.deepcopy(network), channels, patch) if try_patch else None
+    if misfit:
+        raise _unfit(recipe, misfit, _remedy(recipe, channels, outputs)) from misfit
     return network
 
 
-def _try(network: nn.Module, channels: int, patch: tuple[int, int, int]) -> None:
-    """Run one empty patch, and see that its logits have its sides."""
-    network.eval()
-    with torch.inference_mode():
-        logits = network(torch.zeros(1, channels, *patch))
-    if tuple(logits.shape[2:]) != patch:
-        raise ValueError(f"the logits have sides {tuple(logits.shape[2:])}")
+def _made(recipe: Recipe, channels: int, outputs: int, patch: tuple[int, int, int]) -> nn.Module:
+    """Return the recipe's network for a patch."""
+    make = choose(MODELS, recipe.model.name, kind="model")
+    network = make(Task(channels, outputs, tuple(side for side in patch if side > 1)), **recipe.model.options)
+    return SliceNetwork(network, patch.index(1)) if recipe.two_dimensional else network
+
+
+def _misfit(network: nn.Module, channels: int, patch: tuple[int, int, int]) -> Exception | None:
+    """Return what a network says against a patch; None if it takes it to logits of its sides.
+
+    On the meta device, where arrays are but their shapes: a patch costs neither time nor memory. The network is gone.
+    """
+    try:
+        with torch.inference_mode():
+            logits = network.to("meta").eval()(torch.zeros(1, channels, *patch, device="meta"))
+        if tuple(logits.shape[2:]) != patch:
+            raise ValueError(f"the logits have sides {tuple(logits.shape[2:])}")
+    except MISFITS as error:
+        return error
+    return None
+
+
+def _remedy(recipe: Recipe, channels: int, outputs: int) -> str:
+    """Return what to do about a patch that does not fit: the next larger one that does, where there is one."""
+    patch = recipe.training.patch
+    for multiple in MULTIPLES:
+        i, j, k = (side if side == 1 else math.ceil(side / multiple) * multiple for side in patch)
+        larger = (i, j, k)
+        with suppress(*MISFITS):
+            if larger != patch and not _misfit(_made(recipe, channels, outputs, larger), channels, larger):
+                return f"make training.patch {list(larger)}, of sides that it can halve, or mend [model.options]"
+    return "mend [model.options]"
+
+
+def _unfit(recipe: Recipe, error: Exception, remedy: str) -> RecipeError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    sides = "×".join(map(str, recipe.training.patch))
+    return RecipeError(
+        f"building the model {recipe.model.name!r} for a patch of {sides}", found=reason[:300], remedy=remedy
+    )
 
 
 def parameter_count(network: nn.Module) -> int:

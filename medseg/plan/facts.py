@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from medseg.axes import Sides
-from medseg.manifest import is_magnetic
+from medseg.modality import is_magnetic
 
 Spacing = tuple[float, float, float]
 # World coordinates, to the right, the front and the head.

@@ -6,7 +6,7 @@ from typing import Any
 from medseg.cases import Cases
 from medseg.package import ModelPackage
 from medseg.predict.case_result import CaseResult
-from medseg.predict.outputs import EVERYTHING, names, remove_leftovers, remove_stale, spare_scans
+from medseg.predict.outputs import EVERYTHING, names, remove_leftovers, remove_stale, spare_scans, unrecorded
 from medseg.predict.pipeline import pipeline
 from medseg.predict.record import Record
 from medseg.predict.resume import done_before, stays
@@ -15,7 +15,7 @@ from medseg.predict.stages import Stages
 from medseg.predict.tally import Tally
 from medseg.predict.work import Work
 from medseg.processor import keep_freed_memory, one_thread_for_numpy
-from medseg.progress import Notify, ignore
+from medseg.progress import Notify, Progress, ignore
 from medseg.run import Run
 from medseg.segment import Segmenter
 
@@ -83,6 +83,10 @@ def predict(
         return resume and stays(other, folder, model_sha256=package.sha256, settings=settings)
 
     record.begin(results, keep=keep)
+    if left := [old.case_id for old in unrecorded(earlier, cases, folder) if not keep(old)]:
+        some = ", ".join(left[:3]) + ", …" * (len(left) > 3)
+        message = f"label maps of an earlier command stay in {folder}, and no record tells of them any more: {some}"
+        notify(Progress("predict", len(results), len(cases.own), message=message))
     tally = Tally(len(cases.own), skipped=len(results), notify=notify)
 
     def write(work: Work) -> None:

@@ -138,6 +138,14 @@ def remove_stale(earlier: Iterable[CaseResult], cases: Cases, todo: Sequence[Cas
                     (folder / name).unlink()
 
 
+def unrecorded(earlier: Iterable[CaseResult], cases: Cases, folder: Path) -> list[CaseResult]:
+    """Return what an earlier command says of cases that are not among these, and whose outputs lie in the folder."""
+    ours = {case.case_id for case in (*cases.own, *cases.elsewhere)}
+    return [
+        old for old in earlier if old.case_id not in ours and any((folder / name).is_file() for name in old.outputs)
+    ]
+
+
 def remove_leftovers(folder: Path, outputs: Iterable[str]) -> None:
     """Remove the temporaries that a killed command left of these outputs; those of other commands stay."""
     ours = {folder / name for name in outputs}

@@ -7,6 +7,7 @@ from medseg import __version__
 from medseg.amount import memory_text
 from medseg.cases import Case
 from medseg.labels import LabelSet
+from medseg.modality import modality_remarks
 from medseg.package import ModelPackage
 from medseg.patches import Scratch
 from medseg.predict.case_result import CaseResult
@@ -64,8 +65,9 @@ class Stages:
                 work.result.input_sha256 = self._settings.sealed(case.source.digest())
             with work.watch.stage("preprocess"):
                 work.result.warn(*volume.remarks, *scan_remarks(volume), *left_out)
+                work.result.warn(*modality_remarks([case.source.modality], self._package.modality))
                 if self._package.recipe.preprocess.window_hu is not None:
-                    work.result.warn(*hu_remarks(volume))
+                    work.result.warn(*hu_remarks(volume, modality=case.source.modality))
                 work.prepared = self._segmenter.prepare(volume)
             work.native = volume.geometry
             work.scan = volume if self._settings.overlay else None
@@ -119,7 +121,12 @@ class Stages:
         with work.watch.stage("write"):
             write_outputs(work, label_map, labels, self._folder, key=settings.key)
             if work.scan is not None:
-                draw(work, label_map, labels, self._folder, window_hu=self._package.recipe.preprocess.window_hu)
+                draw(work, label_map, labels, self._folder, window_hu=self._window_hu(work))
+
+    def _window_hu(self, work: Work) -> tuple[float, float] | None:
+        """Return the recipe's window, or None where it would show nothing, because the scan is not in HU."""
+        strange = any(warning["code"] == "W_NOT_HU" for warning in work.result.warnings)
+        return None if strange else self._package.recipe.preprocess.window_hu
 
 
 def volumes_ml(label_map: LabelMap, labels: LabelSet) -> dict[str, float]:

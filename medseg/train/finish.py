@@ -10,6 +10,7 @@ from medseg.across import rank
 from medseg.atomic import write_json
 from medseg.errors import PackageError
 from medseg.labels import LabelSet
+from medseg.manifest import Manifest
 from medseg.metrics import summarise, write_metrics
 from medseg.models import pack, to_onnx, weights_of
 from medseg.package import ModelPackage, load_package, save_package
@@ -55,7 +56,7 @@ def package(
     recipe: Recipe,
     labels: LabelSet,
     *,
-    channels: int,
+    manifest: Manifest,
     scores: dict[str, Any],
     coarse: Run | None,
     notify: Notify,
@@ -67,15 +68,16 @@ def package(
         network: the network.
         recipe: its recipe.
         labels: what it segments.
-        channels: of the image.
+        manifest: of the dataset that it was trained on.
         scores: the summary of its scores.
         coarse: the run of its coarse model, or None.
         notify: hears why it cannot be exported.
     """
     first = load_package(coarse.folder) if coarse else None
-    made = ModelPackage(recipe, labels, channels, pack(weights_of(network)), scores, coarse=first)
+    weights = pack(weights_of(network))
+    made = ModelPackage(recipe, labels, manifest.channels, weights, scores, coarse=first, modality=manifest.modalities)
     try:
-        made = replace(made, onnx=to_onnx(made.network(), patch=recipe.training.patch, channels=channels))
+        made = replace(made, onnx=to_onnx(made.network(), patch=recipe.training.patch, channels=made.channels))
     except PackageError as error:
         notify(Progress("export", 0, 1, message=f"{error.code} {error}"))
     save_package(made, run.model)

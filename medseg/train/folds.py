@@ -9,6 +9,7 @@ from typing import Any, Required, TypedDict, Unpack
 import torch
 
 from medseg.across import rank
+from medseg.agreement import chosen_labels
 from medseg.atomic import write_json, write_text
 from medseg.dataset import Dataset
 from medseg.ensemble import together
@@ -20,7 +21,7 @@ from medseg.postprocess import CaseTable, Rule, choose_rules, tabulate
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.run import Run
-from medseg.train.begin import check_batch, chosen_labels
+from medseg.train.begin import check_batch
 from medseg.train.cases import prepare_cases
 from medseg.train.checkpoint import has_checkpoint
 from medseg.train.session import Session

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from medseg.across import rank
+from medseg.agreement import check_window
 from medseg.atomic import write_json
 from medseg.engine.torch import TorchEngine
 from medseg.errors import MedsegError
@@ -23,10 +24,11 @@ from medseg.preprocess import prepare_scan
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.run import Run, read_lines
-from medseg.train.begin import begin, check_batch, check_folder, check_window, fingerprint
+from medseg.train.begin import begin, check_batch, check_folder
 from medseg.train.cases import Failed, nothing_left, prepare_each, told
 from medseg.train.checkpoint import State
 from medseg.train.epochs import take_epochs
+from medseg.train.fingerprint import fingerprint
 from medseg.train.finish import finished
 from medseg.train.masking import MaskedStream, Reconstruction, random_blocks
 from medseg.train.reconstruction import reconstruction_error
@@ -93,7 +95,7 @@ def pretrain(
     recipe = recipe.pretraining_recipe()
     _check(recipe, scans)
     with session.run(folder) as run:
-        check_folder(run, resume=resume)
+        check_folder(run, resume=resume, notify=notify)
         channels = scans.channels()
         trainer = _trainer(recipe, scans, channels, session)
         begin(run, trainer, recipe, notify=notify)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from medseg.across import rank
+from medseg.agreement import chosen_labels
 from medseg.dataset import Dataset
 from medseg.engine.torch import TorchEngine
 from medseg.labels import LabelSet
@@ -15,10 +16,11 @@ from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.run import Run, read_lines
 from medseg.segment import Segmenter
-from medseg.train.begin import begin, check_batch, check_folder, chosen_labels, fingerprint
+from medseg.train.begin import begin, check_batch, check_folder
 from medseg.train.cases import Cases, Failed, prepare_cases
 from medseg.train.checkpoint import State, has_checkpoint
 from medseg.train.epochs import take_epochs
+from medseg.train.fingerprint import fingerprint
 from medseg.train.finish import finished, package, score
 from medseg.train.objective import Segmentation
 from medseg.train.session import Session
@@ -97,7 +99,7 @@ def train(
     check_batch(recipe)
     labels = chosen_labels(recipe, dataset)
     with session.run(folder) as run:
-        check_folder(run, resume=resume)
+        check_folder(run, resume=resume, notify=notify)
         coarse = _train_coarse(run, recipe, dataset, labels, fold=fold, start=start, session=session)
         trainer, origin = _trainer(run, recipe, dataset, labels, fold=fold, start=start, session=session)
         begin(run, trainer, recipe, notify=notify)
@@ -121,11 +123,11 @@ def train(
 
         summary = score(run, validator, _scored_on(fold), notify=notify)
         if rank() == 0:
-            channels = dataset.manifest.channels
+            manifest = dataset.manifest
             package(
-                run, trainer.averaged, recipe, labels, channels=channels, scores=summary, coarse=coarse, notify=notify
+                run, trainer.averaged, recipe, labels, manifest=manifest, scores=summary, coarse=coarse, notify=notify
             )
-            facts = {"dataset": dataset.manifest.name, "fold": fold, **session.as_json(), **origin}
+            facts = {"dataset": manifest.name, "fold": fold, **session.as_json(), **origin}
             run.write_record(command="train", **facts, **_outcome(run, trainer, cases))
     return TrainingResult(run, summary, cases.failed)
 

@@ -5,6 +5,7 @@ from medseg.volume.find import Found, find_label_map, find_source, find_sources,
 from medseg.volume.geometry import Geometry
 from medseg.volume.label_map import LabelMap
 from medseg.volume.read.names import names_in, shared_labels
+from medseg.volume.read.numbering import completed, numbered
 from medseg.volume.read.reference import read_pair, read_reference
 from medseg.volume.read.scan import read_label_map, read_volume
 from medseg.volume.resample import resample
@@ -22,11 +23,13 @@ __all__ = [
     "Series",
     "Source",
     "Volume",
+    "completed",
     "find_label_map",
     "find_source",
     "find_sources",
     "look_through",
     "names_in",
+    "numbered",
     "read_label_map",
     "read_pair",
     "read_reference",

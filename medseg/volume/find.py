@@ -1,6 +1,7 @@
 """Find the scans in files, folders and zips."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -13,6 +14,9 @@ from medseg.volume.dicom.series import Series
 from medseg.volume.dicom.stored import StoredFile, is_dicom, is_zip, members, read_start
 from medseg.volume.source import SUFFIXES, Source, duplicate_ids, stem
 
+# What pictures are called, as people export them from viewers.
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+
 
 @dataclass
 class Found:
@@ -22,12 +26,14 @@ class Found:
         scans: image files and DICOM series, in the order of their names.
         annotations: labels in DICOM SEG and RTSTRUCT files.
         passed_over: DICOM files that are no scan, such as localizers and dose reports, each with its reason.
+        others: how many other files there are; pictures by their suffix, the rest under an empty one.
         refused: files and folders that may hold scans and cannot be opened, each with its error.
     """
 
     scans: list[Source] = field(default_factory=list)
     annotations: list[Source] = field(default_factory=list)
     passed_over: list[tuple[str, str]] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
     refused: list[tuple[Path, MedsegError]] = field(default_factory=list)
 
     @property
@@ -75,6 +81,9 @@ def _sort_folder(found: Found, folder: Path, *, notify: Notify) -> None:
                 dicom.append(StoredFile(file))
             elif file.name.lower().endswith((*SUFFIXES, ".zip")):
                 _sort_file(found, file)
+            else:
+                suffix = file.suffix.lower()
+                found.others[suffix if suffix in PICTURES else ""] += 1
         except OSError as error:
             found.refused.append((file, unreadable(file, error)))
         except ArchiveError as error:
@@ -159,10 +168,13 @@ def empty(path: Path, found: Found) -> EmptyFolderError:
     """Return the error for a place that holds no scan, saying what it does hold."""
     held = [f"{stored}: {reason}" for stored, reason in found.passed_over[:3]]
     held += [f"{source.paths[0]}: labels in a DICOM file" for source in found.annotations[:3]]
-    others = f" among its DICOM files ({'; '.join(held)})" if held else ""
+    among = f" among its DICOM files ({'; '.join(held)})" if held else ""
+    pictures = " and ".join(f"{count} {suffix}" for suffix, count in sorted(found.others.items()) if suffix)
+    others = [f"{pictures} file(s), which carry no spacing"] if pictures else []
+    others += [f"{found.others['']} other file(s)"] if found.others[""] else []
     return EmptyFolderError(
         f"looking for scans in {path}",
-        found=f"no image file and no DICOM series{others}",
+        found=f"no image file and no DICOM series{among}" + (f", but {' and '.join(others)}" if others else ""),
         remedy=f"give a folder that holds {', '.join(SUFFIXES)} files or DICOM series",
     )
 

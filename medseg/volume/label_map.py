@@ -1,5 +1,6 @@
 """LabelMap: an id for every voxel of a grid, 0 where there is nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,9 +97,9 @@ class LabelMap:
         )
 
 
-def listed(ids: list[int]) -> str:
-    """Return ids for a sentence, shortened when there are many."""
-    return ", ".join(map(str, ids[:12])) + (f" and {len(ids) - 12} more" if len(ids) > 12 else "")
+def listed(values: Sequence[object], most: int = 12) -> str:
+    """Return ids or names for a sentence, shortened when there are many."""
+    return ", ".join(map(str, values[:most])) + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
 def _whole_numbers(array: NDArray[Any]) -> NDArray[Any]:

@@ -48,6 +48,11 @@ class Source:
         return first.path if first.member else first.folder
 
     @property
+    def modality(self) -> str:
+        """What a DICOM series says it was taken with: CT, MR, PT…; empty where nothing is said."""
+        return self.series.slices[0].modality if self.series and self.series.slices else ""
+
+    @property
     def files(self) -> list[Path]:
         """Its paths, each followed by the files that its header names as the place of its voxels."""
         if self.series is not None:

@@ -148,6 +148,17 @@ def test_a_dataset_has_to_have_the_labels_of_its_recipe(
     assert findings(capsys, dataset, "--for", other) == (1, {None: {"E_UNKNOWN_NAME"}})
 
 
+def test_what_training_would_refuse_a_check_refuses(
+    dataset: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = with_listing(dataset, tmp_path / "mr", modality={"0": "MRI"})
+    assert findings(capsys, copy)[0] == 0
+    assert findings(capsys, copy, "--for", recipe) == (1, {None: {"E_RECIPE"}})
+    shared = tmp_path / "shared.toml"
+    shared.write_text('labels = { a = ["spleen", "liver"], b = ["liver"] }\n' + recipe.read_text(encoding="utf-8"))
+    assert findings(capsys, dataset, "--for", shared) == (1, {None: {"E_RECIPE"}})
+
+
 def test_a_dataset_labelled_in_part_is_sound_as_long_as_its_label_maps_are_what_it_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,6 +274,16 @@ def test_hounsfield_units_are_wanted_where_a_model_cuts_its_window_or_dicom_says
     save_dicom_series(tmp_path / "mr", grey, tags={"0008|0060": "MR"}, uid="1.2.3")
     assert findings(capsys, tmp_path / "ct") == (0, {"ct": {"W_NOT_HU"}})
     assert findings(capsys, tmp_path / "mr") == (0, {})
+    main(["data", "check", str(tmp_path / "mr"), "--for", str(recipe), "--json"])
+    (finding,) = json.loads(capsys.readouterr().out)
+    assert "it is MR" in finding["message"]
+
+
+def test_a_label_map_among_scans_deserves_a_look(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(min((dataset / "labelsTr").iterdir()), tmp_path / "mask.nii.gz")
+    assert findings(capsys, tmp_path) == (0, {"mask": {"W_LABEL_MAP"}})
 
 
 def test_a_model_tells_how_many_channels_its_scans_have(
@@ -294,7 +315,9 @@ def test_the_table_says_how_many_were_looked_at_and_how_many_are_fine(
     said = capsys.readouterr()
     assert "E_NOT_FINITE" in said.out
     assert said.out.splitlines()[-1] == "2 cases looked at, 1 fine."
-    assert "bad: E_NOT_FINITE" in said.err
+    assert "E_NOT_FINITE" not in said.err
+    assert main(["data", "check", str(tmp_path / "good.nii.gz")]) == 0
+    assert capsys.readouterr().out == "1 case looked at, 1 fine.\n"
 
 
 def test_without_findings_there_is_no_table(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Predictions are matched with references by case id, scored, and counted honestly."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,13 @@ from medseg.metrics import read_metrics
 from medseg.volume import Geometry, LabelMap, write_image, write_rtstruct, write_seg
 
 SHAPE = (6, 5, 4)
+
+
+def listing(path: Path, labels: LabelSet) -> tuple[str, str]:
+    """Write a dataset.json with these labels, and return the option that names it."""
+    names = {"0": "background"} | {str(label.id): label.name for label in labels}
+    path.write_text(json.dumps({"name": "x", "modality": {"0": "CT"}, "labels": names}))
+    return "--labels", str(path)
 
 
 def label_map(*boxes: tuple[int, slice], geometry: Geometry | None = None) -> LabelMap:
@@ -223,6 +231,15 @@ def test_ids_without_names_are_not_matched_with_the_numbers_of_a_dicom_file(
     assert [row.dice for row in read_metrics(tmp_path / "out" / "metrics.csv")] == [1.0] * 3
 
 
+def test_ids_that_an_image_does_not_name_are_not_scored_beside_a_dicom_file(forms: Path, tmp_path: Path) -> None:
+    grid = house_geometry(shape=SHAPE, orientation="LPS")
+    series = save_slices(tmp_path / "series", grid)
+    spleen = on_series(label_map((1, np.s_[0:1]), geometry=grid), series)
+    write_seg(spleen, series, LabelSet.from_names({1: "spleen"}), tmp_path / "a.seg.dcm")
+    for image, code in (("partly.nii.gz", 1), ("named.nii.gz", 0)):
+        assert evaluate(tmp_path / "a.seg.dcm", forms / image, tmp_path / "out") == code
+
+
 def test_two_images_that_call_their_ids_differently_are_not_scored(forms: Path, tmp_path: Path) -> None:
     assert evaluate(forms / "named.nii.gz", forms / "renamed.nii.gz", tmp_path / "out") == 1
     assert evaluate(forms / "named.nii.gz", forms / "named.nrrd", tmp_path / "out") == 0
@@ -276,3 +293,112 @@ def test_a_case_is_scored_on_the_labels_and_voxels_that_its_reference_has(tmp_pa
     assert evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out", *options) == 1
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary["failed"]["spleen"]["code"] == "E_UNKNOWN_LABEL"
+
+
+PREDICTED = LabelSet.from_names({1: "spleen", 4: "liver"})
+# The same organs in the numbers of another dataset.
+DATASET = LabelSet.from_names({1: "spleen", 4: "gallbladder", 5: "liver"})
+REFERENCE = label_map((1, np.s_[0:2]), (4, np.s_[2:3]), (5, np.s_[3:6]))
+
+
+@pytest.mark.parametrize("named_by", ["the file", "run.json"])
+def test_a_prediction_that_numbers_its_labels_otherwise_is_matched_with_the_labels_by_names(
+    tmp_path: Path, named_by: str
+) -> None:
+    write_image(REFERENCE, tmp_path / "truth.nii.gz")
+    prediction = label_map((1, np.s_[0:2]), (4, np.s_[3:6]))
+    write_image(prediction, tmp_path / "p" / "a.nii.gz", PREDICTED if named_by == "the file" else None)
+    if named_by == "run.json":
+        (tmp_path / "p" / "run.json").write_text(json.dumps({"labels": PREDICTED.as_json()}))
+    options = listing(tmp_path / "l.json", DATASET)
+    assert evaluate(tmp_path / "p" / "a.nii.gz", tmp_path / "truth.nii.gz", tmp_path / "out", *options) == 0
+    rows = read_metrics(tmp_path / "out" / "metrics.csv")
+    assert [(row.label_id, row.label, row.dice) for row in rows] == [
+        (1, "spleen", 1.0), (4, "gallbladder", 0.0), (5, "liver", 1.0),
+    ]  # fmt: skip
+
+
+def test_a_reference_that_names_its_ids_is_matched_with_the_run_by_names(tmp_path: Path) -> None:
+    write_image(label_map((1, np.s_[0:2]), (4, np.s_[3:6])), tmp_path / "p" / "a.nii.gz", PREDICTED)
+    known = replace(PREDICTED, known_ids=frozenset({0, 1, 4, 5}))
+    (tmp_path / "p" / "run.json").write_text(json.dumps({"labels": known.as_json()}))
+    liver_is_1 = LabelSet.from_names({1: "liver", 5: "stomach"})
+    write_image(label_map((1, np.s_[3:6]), (5, np.s_[2:3])), tmp_path / "r" / "a.nii.gz", liver_is_1)
+    assert evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out") == 0
+    dice = {row.label: row.dice for row in read_metrics(tmp_path / "out" / "metrics.csv")}
+    assert dice == {"spleen": 0.0, "liver": 1.0}
+
+
+def test_a_prediction_with_a_name_that_the_labels_lack_is_not_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(label_map((1, np.s_[0:3])), tmp_path / "a.nii.gz", LabelSet.from_names({1: "tumour"}))
+    write_image(label_map((1, np.s_[0:3])), tmp_path / "truth.nii.gz")
+    options = listing(tmp_path / "l.json", DATASET)
+    assert evaluate(tmp_path / "a.nii.gz", tmp_path / "truth.nii.gz", tmp_path / "out", *options) == 1
+    captured = capsys.readouterr()
+    assert "E_UNKNOWN_LABEL" in captured.err
+    assert "calls 1 'tumour', and the labels have no 'tumour' and call it 'spleen'" in captured.err
+    assert captured.out == ""
+
+
+def test_a_copied_prediction_is_not_scored_by_a_reference_that_holds_more_without_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(label_map((1, np.s_[0:2]), (4, np.s_[3:6])), tmp_path / "a.nii.gz", PREDICTED)
+    write_image(REFERENCE, tmp_path / "truth.nii.gz")
+    for pair in (("a.nii.gz", "truth.nii.gz"), ("truth.nii.gz", "a.nii.gz")):
+        assert evaluate(tmp_path / pair[0], tmp_path / pair[1], tmp_path / "out") == 1
+        assert "truth.nii.gz holds 5 without a name, beside a.nii.gz" in capsys.readouterr().err
+    within = label_map((1, np.s_[0:2]), (4, np.s_[3:6]))
+    write_image(within, tmp_path / "truth.nii.gz")
+    assert evaluate(tmp_path / "a.nii.gz", tmp_path / "truth.nii.gz", tmp_path / "out") == 0
+
+
+def test_folders_that_name_their_cases_differently_are_refused_with_the_first_names_of_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(5):
+        write_image(label_map(), tmp_path / "p" / f"case_{number}_0000.nii.gz")
+        write_image(label_map(), tmp_path / "r" / f"case_{number}.nii.gz")
+        write_image(label_map(), tmp_path / "s" / f"scan_{number}.nii.gz")
+    assert evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "E_NO_CASES" in said
+    assert "predicted are case_0_0000, case_1_0000, case_2_0000 and 2 more" in said
+    assert "the references are case_0, case_1, case_2 and 2 more. Take _0000" in said
+    assert evaluate(tmp_path / "r", tmp_path / "s", tmp_path / "out") == 1
+    assert "Name each reference like its prediction" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_not_predicted_is_listed_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for case_id in "abcdefgh":
+        write_image(label_map((1, np.s_[0:2])), tmp_path / "r" / f"{case_id}.nii.gz")
+    assert evaluate(tmp_path / "r" / "a.nii.gz", tmp_path / "r", tmp_path / "out") == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("Scores of 1 case ")
+    assert "Not scored, without a prediction: 7 references: b, c, d, e, f, and 2 more." in captured.err
+
+
+def test_labels_that_no_case_shows_are_counted_and_not_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(label_map((1, np.s_[0:2])), tmp_path / "a.nii.gz")
+    options = listing(tmp_path / "dataset.json", DATASET)
+    assert evaluate(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", tmp_path / "out", *options) == 0
+    table = capsys.readouterr().out
+    assert "Left out, as in no reference and no prediction: 2 labels." in table
+    assert "liver" not in table
+    assert len(read_metrics(tmp_path / "out" / "metrics.csv")) == 3
+
+
+def test_the_labels_may_be_named_by_the_folder_of_a_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(label_map((5, np.s_[0:2])), tmp_path / "a.nii.gz")
+    (tmp_path / "data").mkdir()
+    listing(tmp_path / "data" / "dataset.json", DATASET)
+    arguments = (tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", tmp_path / "out")
+    assert evaluate(*arguments, "--labels", str(tmp_path / "data")) == 0
+    assert "liver" in capsys.readouterr().out
+    assert evaluate(*arguments, "--labels", str(tmp_path)) == 1
+    assert "E_MISSING" in capsys.readouterr().err

@@ -172,6 +172,21 @@ def test_a_patch_that_a_network_cannot_halve_is_refused_before_training(name: st
     assert "training.patch" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("name", "fitting"), [("unet", [28, 16, 16]), ("unetr", [32, 16, 16]), ("segresnet", [32, 16, 16])]
+)
+def test_the_next_larger_patch_that_fits_is_named(name: str, fitting: list[int]) -> None:
+    recipe = recipe_of(name, patch=(25, 16, 16))
+    with pytest.raises(RecipeError) as caught:
+        build_network(recipe, channels=1, labels=1)
+    assert f"make training.patch {fitting}," in caught.value.remedy
+
+
+def test_trying_a_patch_takes_no_memory() -> None:
+    recipe = recipe_of("unet", patch=(2**13, 2**13, 2**13))
+    assert build_network(recipe, channels=1, labels=1)
+
+
 def test_an_image_of_three_channels_is_no_task_for_vnet() -> None:
     with pytest.raises(RecipeError, match="16"):
         build_network(recipe_of("vnet"), channels=3, labels=1)

@@ -335,3 +335,16 @@ def test_an_overlay_that_cannot_be_written_is_a_warning(
     assert results["scan"]["status"] == "ok"
     assert results["scan"]["outputs"] == ["scan.nii.gz"]
     assert [warning["code"] for warning in results["scan"]["warnings"]] == ["E_UNWRITABLE"]
+
+
+@pytest.mark.parametrize(("factor", "window"), [(1.0, (-100.0, 240.0)), (0.0005, None)])
+def test_an_overlay_has_the_models_window_where_the_scan_is_in_hu(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float, window: tuple[float, float] | None
+) -> None:
+    shown = []
+    volume = house_volume()
+    write_image(Volume(volume.array.astype(np.float32) * factor, volume.geometry), tmp_path / "scan.nii")
+    monkeypatch.setattr("medseg.predict.outputs._record", lambda *_: None)
+    monkeypatch.setattr("medseg.predict.outputs.write_overlay", lambda *_, **others: shown.append(others["window"]))
+    predict(run, tmp_path / "scan.nii", out=tmp_path / "out", options=("--overlay",))
+    assert shown == [window]

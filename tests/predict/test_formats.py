@@ -153,6 +153,17 @@ def test_intensities_that_are_no_hounsfield_units_are_a_warning(run: Path, tmp_p
     assert [warning["code"] for warning in results["scan"]["warnings"]] == ["W_NOT_HU"]
 
 
+def test_a_series_of_another_kind_than_the_models_is_told_as_one(run: Path, tmp_path: Path) -> None:
+    volume = house_volume(geometry=house_geometry(orientation="LPS"))
+    grey = type(volume)((volume.array // 8 + 126).astype(np.int16), volume.geometry)
+    save_dicom_series(tmp_path / "mr", grey, tags={"0008|0060": "MR"})
+    _, results = predict(run, tmp_path / "mr", out=tmp_path / "out")
+    warnings = {warning["code"]: warning["message"] for warning in results["mr"]["warnings"]}
+    assert warnings.keys() == {"W_MODALITY", "W_NOT_HU"}
+    assert "the model was trained on CT" in warnings["W_MODALITY"]
+    assert "it is MR" in warnings["W_NOT_HU"]
+
+
 def test_a_list_of_formats_is_read() -> None:
     assert chosen_formats("nifti") == ("nifti",)
     assert chosen_formats(" rtstruct , nifti,rtstruct,") == ("rtstruct", "nifti")

@@ -374,3 +374,17 @@ def test_an_earlier_commands_other_cases_leave_the_record(run: Path, scans: Path
     (scans / "a.nii.gz").unlink()
     predict(run, scans, tmp_path / "out", "--shard", "1/1")
     assert [line["case_id"] for line in lines(tmp_path / "out")] == ["b", "c", "d"]
+
+
+def test_label_maps_that_no_record_tells_of_any_more_are_named(
+    run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = f"stay in {tmp_path / 'out'}, and no record tells of them any more: a\n"
+    told = ["predict", str(run), str(scans), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    predict(run, scans, tmp_path / "out")
+    (scans / "a.nii.gz").unlink()
+    main([*told, "--resume"])
+    assert said not in capsys.readouterr().err  # the record is kept
+    main(told)
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "out" / "a.nii.gz").is_file()

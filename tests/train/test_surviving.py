@@ -187,7 +187,7 @@ def test_a_signal_ends_the_command_after_the_step_it_is_at(
         patch.setattr(Trainer, "_backward", signalled)
         assert wait(start(work, said=tmp_path / "said")) == code, (tmp_path / "said").read_text(encoding="utf-8")
     said = (tmp_path / "said").read_text(encoding="utf-8").splitlines()
-    assert said[-1].endswith("What was finished is kept.")
+    assert said[-1].endswith("What was finished is kept. The same command with --resume goes on from there.")
     assert not any("Traceback" in line for line in said)
     assert step_of(tmp_path / "run") == 9
     assert wait(start(work, said=tmp_path / "said")) == 0, (tmp_path / "said").read_text(encoding="utf-8")

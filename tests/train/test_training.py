@@ -20,8 +20,8 @@ from medseg.progress import Progress
 from medseg.recipe import Recipe, load_recipe
 from medseg.run import read_lines
 from medseg.train import finish, train
-from medseg.train.begin import fingerprint
 from medseg.train.checkpoint import State
+from medseg.train.fingerprint import fingerprint
 from medseg.train.masking import Reconstruction
 from medseg.train.trainer import Trainer
 
@@ -144,6 +144,34 @@ def test_resuming_with_another_recipe_is_refused(run: Path, dataset: Path, recip
         settings = [change, "model.options={}"] if "segresnet" in change else [change]
         with pytest.raises(TrainingError, match="another recipe"):
             train(load_recipe(str(recipe), settings), open_dataset(dataset), run, fold=0, device=CPU, resume=True)
+
+
+def test_it_is_told_which_keys_of_the_recipe_are_others(run: Path, dataset: Path, recipe: Path) -> None:
+    other = load_recipe(str(recipe), ["training.epochs=6", "training.sample=components", "description=another"])
+    with pytest.raises(TrainingError) as caught:
+        train(other, open_dataset(dataset), run, fold=0, device=CPU, resume=True)
+    assert caught.value.found.endswith(
+        'training.epochs was 2 and is 6; training.sample was the default and is "components"'
+    )
+    assert f"--from {run}" in caught.value.remedy
+
+
+def test_without_a_checkpoint_resuming_says_that_it_begins_anew(dataset: Path, recipe: Path, tmp_path: Path) -> None:
+    def heard(progress: Progress) -> None:
+        assert str(tmp_path / "typo") in progress.message
+        assert "first step" in progress.message
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(
+            load_recipe(str(recipe)),
+            open_dataset(dataset),
+            tmp_path / "typo",
+            fold=0,
+            device=CPU,
+            resume=True,
+            notify=heard,
+        )
 
 
 def test_what_training_does_not_depend_on_may_change_when_it_is_resumed(recipe: Path) -> None:

@@ -275,8 +275,8 @@ def test_an_mha_file_of_two_dimensions(tmp_path):
 @pytest.mark.parametrize("slice_", [1, 2, 4])
 def test_a_missing_slice(series, slice_):
     series[slice_].unlink()
-    x, y, z = np.diag([-1, -1, 1]) @ UPRIGHT.geometry.to_world((0, 0, slice_))
-    found = rf"1 slice\(s\) are missing, at \({x:.2f}, {y:.2f}, {z:.2f}\) mm"
+    x, y, z = UPRIGHT.geometry.to_world((0, 0, slice_))
+    found = rf"1 slice\(s\) are missing, at \({x:.2f}, {y:.2f}, {z:.2f}\) mm \(RAS\)"
     with refused("E_MISSING_SLICE", names=series[0].parent, found=found, remedy="--allow-gaps"):
         read_volume(series[0].parent)
 
@@ -320,7 +320,7 @@ def test_a_slice_that_does_not_say_where_it_lies(series):
 def test_a_slice_in_colour(series):
     samples = b"\x28\x00\x02\x00\x02\x00\x00\x00"
     series[2].write_bytes(series[2].read_bytes().replace(samples + b"\x01", samples + b"\x07"))
-    with refused("E_CORRUPT", names=series[0].parent, found=series[2].name):
+    with refused("E_DIMENSIONS", names=series[0].parent, found="slice 002.dcm holds a colour image", remedy="export"):
         read_volume(series[0].parent)
 
 

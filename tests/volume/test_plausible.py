@@ -5,12 +5,12 @@ import re
 import numpy as np
 import pytest
 from hypothesis import given
-from phantoms import geometries, house_geometry, house_volume
+from phantoms import geometries, house_geometry, house_label_map, house_volume
 
 from medseg.errors import SizeError
 from medseg.synthetic import synthetic_ct
 from medseg.volume import Geometry, Volume
-from medseg.volume.plausible import check_size, hu_remarks, leaning_remarks, scan_remarks
+from medseg.volume.plausible import check_size, hu_remarks, is_label_map, leaning_remarks, scan_remarks
 
 HOUSE = house_geometry()
 HU = house_volume().array.copy()
@@ -59,6 +59,47 @@ def test_padding_is_left_out_of_account(padding: int) -> None:
 )
 def test_values_that_are_no_hounsfield_units_are_told_by_what_they_look_like(values: np.ndarray, likeness: str) -> None:
     assert re.search(likeness, said(values))
+
+
+@pytest.mark.parametrize(
+    ("modality", "advice"),
+    [
+        ("", "Convert the scan from its DICOM again, without scaling its values; or, if it is no CT, choose a model"),
+        ("CT", "Convert the scan from its DICOM again, without scaling its values."),
+        ("CTA", "Convert the scan from its DICOM again, without scaling its values."),
+        ("MR", "are no Hounsfield units, for it is MR. Choose a model or a recipe for MR."),
+    ],
+)
+def test_what_to_do_depends_on_what_the_scan_was_taken_with(modality: str, advice: str) -> None:
+    (remark,) = hu_remarks(Volume((HU + 1000) // 8, HOUSE), modality=modality)
+    assert advice in remark.message
+    assert ("picture" in remark.message) == (modality != "MR")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_a_label_map_is_told_from_scans(dtype: type) -> None:
+    drawn = house_label_map().array
+    for labels in (drawn, (drawn > 0) * 255, drawn * 60):
+        volume = Volume(labels.astype(dtype)[None], HOUSE)
+        assert [remark.code for remark in scan_remarks(volume)] == ["W_LABEL_MAP"]
+        assert "they look like the ids of a label map" in said(volume.array)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (HU + 1000) // 8,
+        (HU + 1000) // 100,
+        HU.clip(0),
+        np.where(HU > 0, HU / 1000, 0),
+        house_label_map().array[None] / 2,
+        house_label_map().array[None] - 1.0,
+        np.zeros_like(HU),
+    ],
+    ids=["8 bits", "4 bits", "clipped", "normalised", "fractions", "below zero", "empty"],
+)
+def test_other_values_from_zero_are_no_label_map(values: np.ndarray) -> None:
+    assert not is_label_map(Volume(values, HOUSE))
 
 
 def test_one_value_says_nothing_about_its_unit_but_is_remarked() -> None:

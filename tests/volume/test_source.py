@@ -100,6 +100,16 @@ def test_hidden_files_and_other_files_are_passed_over(tmp_path):
     assert found(tmp_path) == [("scan", "file", 1)]
 
 
+def test_a_folder_without_scans_says_what_it_holds_instead(tmp_path):
+    for name in ("a.png", "b.PNG", "c.tif", "notes.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(EmptyFolderError) as caught:
+        find_source(tmp_path)
+    assert caught.value.found == (
+        "no image file and no DICOM series, but 2 .png and 1 .tif file(s), which carry no spacing and 1 other file(s)"
+    )
+
+
 def test_junk_beside_the_slices_is_passed_over(tmp_path):
     files = save_dicom_series(tmp_path / "ct", SCAN)
     (tmp_path / "ct" / "notes.txt").write_text("seen by")

@@ -8,7 +8,7 @@ import numpy as np
 
 from medseg.progress import Notify, Progress, ignore
 from medseg.remarks import Remark
-from medseg.volume.dicom.series import Series
+from medseg.volume.dicom.series import FAULTS, Series
 from medseg.volume.dicom.slices import PHASES, Header, Slice, read_headers, stored_voxels
 from medseg.volume.dicom.stored import StoredFile
 
@@ -63,7 +63,7 @@ def sort_files(files: Sequence[StoredFile], *, notify: Notify = ignore) -> Sorte
         found += _remarked(kept, lone)
         reason = "a lone slice off the stack of its series"
         scouts += [Header(slice_.file, "other", slice_.series, reason=reason) for slice_ in lone]
-    found = _with_faults(found, [header for header in headers if header.kind in ("damaged", "unplaced")])
+    found = _with_faults(found, [header for header in headers if header.kind in FAULTS])
     annotations = (*of_kind["segmentation"], *of_kind["structures"])
     return Sorted(tuple(sorted(found, key=_order)), annotations, (*of_kind["other"], *scouts))
 

@@ -7,13 +7,27 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import CorruptFileError, DoubleSliceError, MissingSliceError, NoAffineError, SliceSpacingError
+from medseg.errors import (
+    CorruptFileError,
+    DimensionError,
+    DoubleSliceError,
+    MedsegError,
+    MissingSliceError,
+    NoAffineError,
+    SliceSpacingError,
+)
 from medseg.remarks import Remark
 from medseg.volume.dicom.slices import Header, Slice, Vector
 from medseg.volume.dicom.stored import StoredFile
 from medseg.volume.geometry import LPS_TO_RAS, Geometry
 from medseg.volume.plausible import check_size
 
+# Why a file of a series cannot be used: the kind of its header → its error, and how that goes on after the file's name.
+FAULTS: dict[str, tuple[type[MedsegError], str]] = {
+    "damaged": (CorruptFileError, "is damaged: "),
+    "colour": (DimensionError, "holds "),
+    "unplaced": (NoAffineError, "cannot be placed: "),
+}
 # How far a slice may lie from where its neighbours put it; scanners round positions to about 0.01 mm.
 UNEVEN_TOLERANCE_MM = 0.1
 # Thin slices allow less.
@@ -43,7 +57,7 @@ class Series:
 
     Attributes:
         slices: in order along the slice normal; all of one size, orientation and pixel spacing.
-        faults: files of the series that cannot be used: damaged, or without a place in the patient.
+        faults: files of the series that cannot be used: damaged, in colour, or without a place in the patient.
         remarks: what was noticed when the files were sorted.
     """
 
@@ -69,6 +83,7 @@ class Series:
 
         Raises:
             CorruptFileError: a file of the series is damaged.
+            DimensionError: one is in colour.
             NoAffineError: a slice does not say where it lies.
             DoubleSliceError: different slices lie at one position.
             MissingSliceError: slices are missing, and gaps are not allowed; the message names their positions.
@@ -107,12 +122,10 @@ class Series:
             return
         fault = self.faults[0]
         more = f"; so are {len(self.faults) - 1} more" if len(self.faults) > 1 else ""
-        kind = NoAffineError if fault.kind == "unplaced" else CorruptFileError
+        kind, what = FAULTS[fault.kind]
         raise kind(
             f"reading {self}",
-            found=f"its slice {fault.file.name} is damaged: {fault.reason}{more}"
-            if kind is CorruptFileError
-            else f"of its slice {fault.file.name} {fault.reason}{more}",
+            found=f"its slice {fault.file.name} {what}{fault.reason}{more}",
             remedy="export the series again from its archive",
         )
 
@@ -171,6 +184,6 @@ def _named(slice_: Slice) -> str:
 
 
 def _listed(points: Iterable[Vector]) -> str:
-    """Return positions for a sentence, shortened when there are many."""
-    texts = ["(" + ", ".join(f"{x:.2f}" for x in point) + ")" for point in points]
-    return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "") + " mm (LPS)"
+    """Return positions in LPS for a sentence, in RAS as everywhere else, shortened when there are many."""
+    texts = ["(" + ", ".join(f"{x:.2f}" for x in LPS_TO_RAS[:3, :3] @ point) + ")" for point in points]
+    return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "") + " mm (RAS)"

@@ -130,8 +130,9 @@ class Header:
 
     Attributes:
         file: where it is stored.
-        kind: "slices"; "damaged" (cannot be parsed); "unplaced" (an image of a scan that does not say where it lies);
-            "segmentation" or "structures" (labels); "other" (no image of a scan).
+        kind: "slices"; "damaged" (cannot be parsed); "colour" (an image of a scan that has several values a voxel);
+            "unplaced" (one that does not say where it lies); "segmentation" or "structures" (labels); "other" (no image
+            of a scan).
         series: the series instance UID, empty where it cannot be told.
         slices: one, or one per frame; empty for other kinds.
         reason: why it holds no slices.
@@ -198,7 +199,9 @@ def _header_of(file: StoredFile, dataset: pydicom.Dataset) -> Header:
             return Header(file, "damaged", series, reason="its header ends before it tells the image's size")
         return Header(file, "other", series, reason=f"{sop_class.name}, which is no image of a scan")
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
-        return Header(file, "damaged" if scan else "other", series, reason=f"{sop_class.name} in colour")
+        if scan:
+            return Header(file, "colour", series, reason="a colour image")
+        return Header(file, "other", series, reason=f"{sop_class.name} in colour")
     if int(dataset.get("NumberOfFrames") or 1) > 1 and not dataset.get("PerFrameFunctionalGroupsSequence"):
         reason = f"{sop_class.name} of several frames that do not say where they lie"
         return Header(file, "unplaced" if scan else "other", series, reason=reason)

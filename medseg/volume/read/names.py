@@ -43,12 +43,12 @@ def shared_labels(one: Source, other: Source) -> LabelSet | None:
     named = [labels for image in images if (labels := names_in(image))]
     if len(images) == 1:
         if not named and names_in(other if images[0] is one else one):
-            raise _unlike(one, other, f"{images[0].place.name} has ids without names, and a DICOM file numbers anew")
+            raise unlike(one, other, f"{images[0].place.name} has ids without names, and a DICOM file numbers anew")
         return named[0] if named else None
     together = {label.id: label for labels in reversed(named) for label in labels}
     differ = [label for labels in named for label in labels if together[label.id].name != label.name]
     if differ or alike(label.name for label in together.values()):
-        raise _unlike(one, other, "they call their ids differently")
+        raise unlike(one, other, "they call their ids differently")
     if not named:
         return None
     return LabelSet(tuple(together.values()), frozenset().union(*(labels.known_ids for labels in named)))
@@ -64,7 +64,8 @@ def _in_either(one: LabelSet | None, other: LabelSet | None) -> LabelSet | None:
     return LabelSet.from_names({**{label.id: label.name for label in one}, **dict(numbered)})
 
 
-def _unlike(one: Source, other: Source, found: str) -> UnknownLabelError:
+def unlike(one: Source, other: Source, found: str) -> UnknownLabelError:
+    """Return the error of two sources whose labels cannot be matched."""
     return UnknownLabelError(
         f"matching the labels of {one.place} and {other.place}",
         found=found,

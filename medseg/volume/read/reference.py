@@ -10,7 +10,7 @@ from medseg.labels import LabelSet, tidy
 from medseg.volume.dicom.context import LONGEST_NAME, name_text, text
 from medseg.volume.find import find_label_map
 from medseg.volume.geometry import Geometry
-from medseg.volume.label_map import LabelMap
+from medseg.volume.label_map import LabelMap, listed
 from medseg.volume.read.names import annotation_of
 from medseg.volume.read.scan import naming, read_label_map
 from medseg.volume.read.segmentation import Segmentation
@@ -53,7 +53,8 @@ def read_pair(one: Source, other: Source, labels: LabelSet | None = None) -> tup
     """Read two label maps of one image, which itself is not at hand, onto one grid.
 
     It is the grid of the image file among them. Two DICOM segmentations have only the slices that show something, and
-    are laid on a grid that covers both.
+    are laid on a grid that covers both. The segments of DICOM files are matched with the labels by their names; the ids
+    of image files stay as they stand, for `numbered` to look at.
 
     Raises:
         NoAffineError: neither has a grid, as RTSTRUCT have none.
@@ -62,9 +63,9 @@ def read_pair(one: Source, other: Source, labels: LabelSet | None = None) -> tup
     for source, partner in ((one, other), (other, one)):
         if source.kind == "file":
             label_map = read_label_map(source)
-            if labels is not None:
-                _check(label_map, source, labels)
-            onto = read_reference(partner, geometry=label_map.geometry, labels=labels)
+            onto = read_reference(
+                partner, geometry=label_map.geometry, labels=None if partner.kind == "file" else labels
+            )
             return (label_map, onto) if source is one else (onto, label_map)
     grids = [Segmentation.open(source.paths[0]).grid() for source in (one, other) if source.kind == "segmentation"]
     if not grids:
@@ -80,13 +81,6 @@ def read_pair(one: Source, other: Source, labels: LabelSet | None = None) -> tup
     )
 
 
-def _check(label_map: LabelMap, source: Source, labels: LabelSet) -> None:
-    try:
-        label_map.check_ids(labels)
-    except MedsegError as error:
-        raise naming(error, source.place) from error
-
-
 def _matched(annotation: Segmentation | Structures, labels: LabelSet | None) -> dict[int, int]:
     """Return segment number → label id, in the order in which the labels are painted."""
     if labels is None:
@@ -98,7 +92,7 @@ def _matched(annotation: Segmentation | Structures, labels: LabelSet | None) -> 
     if unknown:
         raise UnknownLabelError(
             f"reading the labels of {annotation.path}",
-            found=f"it holds {_listed(unknown)}, but the labels are {_listed(list(wanted))}",
+            found=f"it holds {listed(unknown)}, but the labels are {listed(list(wanted))}",
             remedy="call its segments as the labels are called, or name them in the manifest's labels",
         )
     order = list(wanted)
@@ -111,10 +105,6 @@ def _cut(labels: LabelSet) -> dict[str, str]:
     names = [tidy(label.name) for label in labels]
     times = Counter(text(name, LONGEST_NAME) for name in names)
     return {cut: name_text(name) for name in names if times[cut := text(name, LONGEST_NAME)] == 1}
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def _around(one: Geometry, other: Geometry) -> Geometry:

@@ -34,7 +34,7 @@ def test_missing_slices_are_named_and_filled_when_that_is_allowed(tmp_path, gone
     with pytest.raises(MissingSliceError) as caught:
         read_volume(tmp_path)
     for number in gone:
-        x, y, z = np.diag([-1, -1, 1]) @ UPRIGHT.to_world((0, 0, number))
+        x, y, z = UPRIGHT.to_world((0, 0, number))
         assert f"({x:.2f}, {y:.2f}, {z:.2f})" in caught.value.found
     volume = read_volume(find_source(tmp_path), allow_gaps=True)
     assert [remark.code for remark in volume.remarks] == ["W_SLICES_FILLED"]

@@ -1,0 +1,39 @@
+"""Modality: what a scan was taken with, as DICOM, datasets and people call it."""
+
+import re
+from collections.abc import Iterable
+
+from medseg.remarks import Remark
+
+# Channels of MR are often named after their sequence.
+SEQUENCES = re.compile(r"MR|FLAIR|ADC|DWI|SWI|(?<![A-Z0-9])(T1|T2|PD)", re.IGNORECASE)
+# DICOM's names for what datasets call otherwise (PS3.3 C.7.3.1.1.1).
+TOMOGRAPHY, EMISSION = re.compile(r"\bC(B)?CT\b|\bCT", re.IGNORECASE), re.compile(r"\bPE?T", re.IGNORECASE)
+
+
+def is_magnetic(modality: str) -> bool:
+    """Say whether a modality, as manifests name it, is magnetic resonance: MRI, T1w, FLAIR, ADC and so on."""
+    return SEQUENCES.search(modality) is not None
+
+
+def known_as(modality: str) -> str:
+    """Return DICOM's name of a modality that it or a manifest names: "T1w" → "MR"; empty where it is not known."""
+    for name, known in (("MR", SEQUENCES), ("CT", TOMOGRAPHY), ("PT", EMISSION)):
+        if known.search(modality):
+            return name
+    return ""
+
+
+def modality_remarks(scan: Iterable[str], trained_on: Iterable[str]) -> tuple[Remark, ...]:
+    """Return W_MODALITY when a scan was taken with something that a model never saw; nothing where that is not known.
+
+    Args:
+        scan: what its channels were taken with, as DICOM or a manifest says.
+        trained_on: what those of the model's training images were taken with, as their manifest says.
+    """
+    seen = {known_as(name) for name in trained_on}
+    strange = sorted({known_as(name) for name in scan} - seen - {""})
+    if not strange or not seen or "" in seen:
+        return ()
+    text = f"It is {' and '.join(strange)}, and the model was trained on {' and '.join(sorted(seen))}."
+    return (Remark("W_MODALITY", f"{text} Choose a model for what it is."),)

@@ -1,0 +1,58 @@
+"""Fingerprint: by what a run is known again when it is resumed."""
+
+import hashlib
+import json
+from typing import Any
+
+from medseg.errors import MedsegError, TrainingError
+from medseg.recipe import Recipe, load_recipe
+from medseg.run import Run
+
+# A recipe's keys that training does not depend on: words, where the dataset's facts stand, what pretraining follows.
+NOT_TRAINED_BY = {"description", "manifest", "pretraining"}
+# Keys that an error names at most.
+MOST_NAMED = 5
+
+
+def fingerprint(recipe: Recipe, *facts: Any) -> str:
+    """Return a hash of what a run is started with: its recipe and plain facts.
+
+    What is left at its default is not in it, so that a run goes on that was begun before there was such a key; nor is
+    what training does not depend on.
+    """
+    return hashlib.sha256(json.dumps([_choices(recipe), *facts]).encode()).hexdigest()
+
+
+def check_same_recipe(run: Run, recipe: Recipe) -> None:
+    """Raise TrainingError, naming the keys, when a run was started with another recipe.
+
+    A recipe there that cannot be read is passed over: the fingerprint tells whether it was another.
+    """
+    try:
+        before = _by_key(load_recipe(str(run.recipe)))
+    except MedsegError:
+        return
+    now = _by_key(recipe)
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    if not changed:
+        return
+    found = [f"{key} was {before.get(key, 'the default')} and is {now.get(key, 'the default')}" for key in changed]
+    more = [f"{len(found) - MOST_NAMED} more"] if len(found) > MOST_NAMED else []
+    raise TrainingError(
+        f"resuming the run {run.folder}",
+        found="it was started with another recipe: " + "; ".join(found[:MOST_NAMED] + more),
+        remedy=f"leave the recipe as it was, or start another run with this one's weights: --from {run.folder}",
+    )
+
+
+def _choices(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", exclude=NOT_TRAINED_BY, exclude_defaults=True)
+
+
+def _by_key(recipe: Recipe) -> dict[str, str]:
+    """Return what is not left at its default, as JSON, by keys such as training.epochs."""
+    found = {}
+    for name, value in _choices(recipe).items():
+        section = {f"{name}.{key}": own for key, own in value.items()} if isinstance(value, dict) else {name: value}
+        found.update({key: json.dumps(own) for key, own in section.items()})
+    return found

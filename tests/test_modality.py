@@ -1,0 +1,37 @@
+"""Modality: what scans were taken with is known by any of its names."""
+
+import pytest
+
+from medseg.modality import is_magnetic, known_as, modality_remarks
+
+
+@pytest.mark.parametrize("modality", ["MRI", "mr", "FLAIR", "T1w", "t1gd", "T2", "ADC", "T1-weighted", "PD"])
+def test_sequences_are_magnetic_resonance(modality: str) -> None:
+    assert is_magnetic(modality)
+
+
+@pytest.mark.parametrize("modality", ["CT", "PET", "US", "ct2", "unknown"])
+def test_other_modalities_are_not(modality: str) -> None:
+    assert not is_magnetic(modality)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("CT", "CT"), ("ct2", "CT"), ("CBCT", "CT"), ("T1w", "MR"), ("PET", "PT"), ("PT", "PT"), ("US", ""), ("", "")],
+)
+def test_a_modality_is_known_by_any_of_its_names(name: str, known: str) -> None:
+    assert known_as(name) == known
+
+
+@pytest.mark.parametrize(("scan", "model"), [("CT", ["MRI"]), ("MR", ["CT"]), ("PT", ["T1w", "CT"])])
+def test_a_scan_of_a_modality_that_a_model_never_saw_is_told(scan: str, model: list[str]) -> None:
+    (remark,) = modality_remarks([scan], model)
+    assert remark.code == "W_MODALITY"
+    assert remark.message.startswith(f"It is {known_as(scan)}, and the model was trained on ")
+
+
+@pytest.mark.parametrize(
+    ("scan", "model"), [("MR", ["T2"]), ("", ["CT"]), ("US", ["CT"]), ("CT", []), ("CT", ["scan"])]
+)
+def test_what_is_the_same_or_not_known_is_not_told(scan: str, model: list[str]) -> None:
+    assert modality_remarks([scan], model) == ()
