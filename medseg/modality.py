@@ -8,7 +8,7 @@ from medseg.remarks import Remark
 # Channels of MR are often named after their sequence.
 SEQUENCES = re.compile(r"MR|FLAIR|ADC|DWI|SWI|(?<![A-Z0-9])(T1|T2|PD)", re.IGNORECASE)
 # DICOM's names for what datasets call otherwise (PS3.3 C.7.3.1.1.1).
-TOMOGRAPHY, EMISSION = re.compile(r"\bC(B)?CT\b|\bCT", re.IGNORECASE), re.compile(r"\bPE?T", re.IGNORECASE)
+TOMOGRAPHY, EMISSION = re.compile(r"\b(CB?)?CT", re.IGNORECASE), re.compile(r"\bPE?T", re.IGNORECASE)
 
 
 def is_magnetic(modality: str) -> bool:

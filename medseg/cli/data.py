@@ -7,7 +7,7 @@ import typer
 
 from medseg.cli.frame import DONE, FAILED, command, data_app
 from medseg.cli.options import AsJson, Quiet
-from medseg.cli.show import print_json, print_table, put, reporting, shortened
+from medseg.cli.show import counted, print_json, print_table, put, reporting, shortened
 
 
 @data_app.command("list")
@@ -72,5 +72,5 @@ def data_check_command(
     if checked.findings:
         rows = [[finding.case_id or "", finding.code, finding.message] for finding in checked.findings]
         print_table("Findings", ["case", "code", "what was found, and what to do"], rows)
-    put(f"{len(checked.cases)} {'case' if len(checked.cases) == 1 else 'cases'} looked at, {checked.fine} fine.")
+    put(f"{counted(len(checked.cases), 'case')} looked at, {checked.fine} fine.")
     return DONE if checked.passed else FAILED

@@ -51,11 +51,11 @@ def manifest_of(named: str | None) -> "Manifest | None":
     """Return a manifest file, that of a dataset's folder (its dataset.json), or a shipped one."""
     if named is None:
         return None
-    from medseg.manifest import read_manifest
+    from medseg.manifest import LISTING, read_manifest
     from medseg.shipped import manifest_path, shipped
 
     path = Path(named)
-    listing = path / "dataset.json"
+    listing = path / LISTING
     if listing.is_file() or (path.is_dir() and named not in shipped("data_manifests", ".json")):
         path = listing
     return read_manifest(path if path.suffix == ".json" else manifest_path(named))
