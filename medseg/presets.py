@@ -5,8 +5,8 @@ from medseg.recipe import Recipe
 
 # What each is for, as the help has it; README.md has what they took and found.
 PRESETS = {
-    "fast": "patches overlap by a quarter, nothing is mirrored, and a coarse model, where the package has one, finds "
-    "first where to look",
+    "fast": "patches overlap by a quarter, nothing is mirrored and no margin added, and a coarse model, where the "
+    "package has one, finds first where to look",
     "balanced": "as the recipe says and the package was scored",
     "accurate": "mirrored along every axis that training mirrored, patches overlap by half or more, full precision",
 }
@@ -22,7 +22,7 @@ def with_preset(recipe: Recipe, preset: str) -> Recipe:
     choose(PRESETS, preset, kind="preset")
     prediction, training = recipe.prediction, recipe.training
     if preset == "fast":
-        changes = {"flips": (), "overlap": min(prediction.overlap, FAST_OVERLAP)}
+        changes = {"flips": (), "margin": 0, "overlap": min(prediction.overlap, FAST_OVERLAP)}
         prediction = prediction.model_copy(update=changes)
     if preset == "accurate":
         trained = recipe.augment.flip_axes if recipe.augment.flip else ()

@@ -204,7 +204,10 @@ class Prediction(Section):
     placement: Literal["even", "stepped"] = "even"
     """Patches spread evenly, or stepped as by MONAI's inferer, which pushes the last one back into the scan."""
     edges: Literal["continued", "zeros"] = "continued"
-    """What is around a scan that is smaller than the patch."""
+    """What is around a scan that is smaller than the patch, and in the margin."""
+    margin: int = Field(default=0, ge=0)
+    """Voxels by which a scan is continued on every side, so that patches see what is at its edges from several places;
+    of a scan that fits a patch, that is everything."""
 
 
 class Coarse(Section):

@@ -145,7 +145,7 @@ class Segmenter:
         prepared: Prepared,
         target: Geometry,
         *,
-        flips: bool = True,
+        averaged: bool = True,
         scratch: Scratch | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> LabelMap:
@@ -156,7 +156,7 @@ class Segmenter:
         Args:
             prepared: from `prepare`.
             target: the grid of the label map.
-            flips: whether to average over the recipe's test-time flips.
+            averaged: whether to average over the recipe's test-time flips and margin.
             scratch: where windows are added up; left out, in memory.
             stopwatch: takes the time of the stages "infer" and "restore".
         """
@@ -170,7 +170,7 @@ class Segmenter:
             head=self._recipe.model.head,
             pointwise=None if self._others else self.engine.pointwise,
         )
-        coming = self._said(prepared, image, flips=flips, scratch=scratch)
+        coming = self._said(prepared, image, averaged=averaged, scratch=scratch)
         while True:
             with watch.stage("infer"):
                 slab = next(coming, None)
@@ -183,18 +183,18 @@ class Segmenter:
             label_map = restorer.label_map()
             return postprocess(label_map, self._rules, self._labels) if self._rules else label_map
 
-    def _said(self, prepared: Prepared, image: Volume, *, flips: bool, scratch: Scratch | None) -> Iterator[Slab]:
+    def _said(self, prepared: Prepared, image: Volume, *, averaged: bool, scratch: Scratch | None) -> Iterator[Slab]:
         """Yield what the networks say of a prepared image, slab by slab, or at once where some see it on other grids.
 
         Where one of the others sees nothing of the scan, it has no say.
         """
         if not self._others:
-            yield from slabs(self.engine, image.array, self._tiling(flips), scratch=scratch)
+            yield from slabs(self.engine, image.array, self._tiling(averaged), scratch=scratch)
             return
-        total = self.logits(image.array, flips=flips) * np.float32(self._networks)
+        total = self.logits(image.array, averaged=averaged) * np.float32(self._networks)
         for other, own in zip(self._others, prepared.others, strict=True):
             there = other._where_to_look(own)
-            said = other.logits(there.array, flips=flips) * np.float32(other._networks)
+            said = other.logits(there.array, averaged=averaged) * np.float32(other._networks)
             total += resample(said, source=there.geometry, target=image.geometry)
         total /= self._networks + sum(other._networks for other in self._others)
         yield Slab(axis=0, first=0, values=total)
@@ -220,28 +220,29 @@ class Segmenter:
         box = tuple(map(slice, start, stop))
         return Volume(image.array[(slice(None), *box)], image.geometry.crop(start.tolist(), stop.tolist()))
 
-    def logits(self, prepared: NDArray[np.float32], *, flips: bool = True) -> NDArray[np.float32]:
+    def logits(self, prepared: NDArray[np.float32], *, averaged: bool = True) -> NDArray[np.float32]:
         """Return the logits of a prepared image.
 
         Args:
             prepared: intensities, shape (C, I, J, K).
-            flips: whether to average over the recipe's test-time flips.
+            averaged: whether to average over the recipe's test-time flips and margin.
 
         Returns:
             Shape (L, I, J, K).
         """
-        values = slide(self.engine, prepared, self._tiling(flips))
+        values = slide(self.engine, prepared, self._tiling(averaged))
         return self.engine.pointwise.apply(values) if self.engine.pointwise else values
 
-    def _tiling(self, flips: bool) -> Tiling:
+    def _tiling(self, averaged: bool) -> Tiling:
         settings = self._recipe.prediction
         return Tiling(
             patch=self._recipe.training.patch,
             overlap=settings.overlap,
-            flips=tuple(AXES.index(axis) for axis in settings.flips) if flips else (),
+            flips=tuple(AXES.index(axis) for axis in settings.flips) if averaged else (),
             weighting=settings.weighting,
             placement=settings.placement,
             edges=settings.edges,
+            margin=settings.margin if averaged else 0,
         )
 
 

@@ -18,7 +18,7 @@ def recipe(*, patch: tuple[int, int, int], flips: str = "", trained: str = "IJK"
 def test_fast_mirrors_nothing_and_balanced_is_the_recipe() -> None:
     own = recipe(patch=(8, 8, 8), flips="JK")
     fast = with_preset(own, "fast").prediction
-    assert (fast.flips, fast.overlap) == ((), 0.25)
+    assert (fast.flips, fast.margin, fast.overlap) == ((), 0, 0.25)
     assert with_preset(own, "balanced") == own
 
 

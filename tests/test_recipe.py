@@ -84,7 +84,7 @@ def test_a_patch_with_a_one_makes_a_2d_model(patch: tuple[int, int, int], flat: 
         ("[trainign]\nepochs = 5", "no key 'trainign'", "did you mean 'training'"),
         ("manifset = 'msd_spleen'", "no key 'manifset'", "did you mean 'manifest'"),
         ("[coarse]\nmargin = 3", "no key 'coarse.margin'", "did you mean 'margin_mm'"),
-        ("[prediction]\nzzzzzz = 1", "no key 'prediction.zzzzzz'", "the keys there are edges, flips, overlap"),
+        ("[prediction]\nzzzzzz = 1", "no key 'prediction.zzzzzz'", "the keys there are edges, flips, margin"),
     ],
     ids=["key", "section", "top", "a section that may be left out", "nothing near"],
 )

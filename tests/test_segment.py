@@ -154,7 +154,7 @@ def test_flips_cancel_what_a_network_says_by_place_and_may_be_left_out() -> None
     prepared = np.zeros((1, 4, 4, 4), np.float32)
     assert not segmenter(Halves(1), recipe).logits(prepared).any()
     assert segmenter(Halves(0), recipe).logits(prepared).any()
-    assert segmenter(Halves(1), recipe).logits(prepared, flips=False).any()
+    assert segmenter(Halves(1), recipe).logits(prepared, averaged=False).any()
 
 
 def test_a_cropped_scan_comes_home_whole() -> None:

@@ -58,11 +58,10 @@ def slabs(
         scratch: where windows are added up; left out, in memory.
     """
     sides, patch = image.shape[1:], tiling.patch
-    before = [max(0, side - size) // 2 for size, side in zip(sides, patch, strict=True)]
-    after = [max(0, side - size) - b for size, side, b in zip(sides, patch, before, strict=True)]
-    if any(before) or any(after):
-        padding = [(0, 0), *zip(before, after, strict=True)]
-        image = np.pad(image, padding) if tiling.edges == "zeros" else np.pad(image, padding, mode="edge")
+    padding = tiling.padding(sides)
+    before = [low for low, _ in padding]
+    if any(map(any, padding)):
+        image = np.pad(image, [(0, 0), *padding], mode="constant" if tiling.edges == "zeros" else "edge")
     batch = max(1, engine.batch_voxels // math.prod(patch))
     sums = SlabSums(engine, image.shape[1:], tiling, batch=batch, scratch=scratch or Scratch())
     inside = [slice(start, start + size) for start, size in zip(before, sides, strict=True)]

@@ -31,7 +31,10 @@ class Tiling:
         flips: axes (0, 1, 2) mirrored at test time; all their combinations are averaged.
         weighting: what of a window counts: most its middle, or all of it alike.
         placement: evenly spread, or stepped as MONAI's.
-        edges: what is beyond those of a volume smaller than the window: it goes on as it ends there, or zeros.
+        edges: what is beyond those of a volume: it goes on as it ends there, or zeros.
+        margin: voxels by which a volume at least as large as the window, or filled up to it, is continued on each side,
+            but not across slices. What lies at its edges is then seen by more windows, as is all of a small volume:
+            the network's answers differ with the place of the window by nearly as much as those of another training.
     """
 
     patch: Sides
@@ -40,6 +43,15 @@ class Tiling:
     weighting: Weighting = "gaussian"
     placement: Placement = "even"
     edges: Edges = "continued"
+    margin: int = 0
+
+    def padding(self, shape: Sequence[int]) -> list[tuple[int, int]]:
+        """Return how many voxels a volume is continued by, before and after along each axis."""
+        padding = []
+        for size, side in zip(shape, self.patch, strict=True):
+            margin, lacking = self.margin if side > 1 else 0, max(0, side - size)
+            padding.append((lacking // 2 + margin, lacking - lacking // 2 + margin))
+        return padding
 
     def starts(self, shape: Sequence[int]) -> list[list[int]]:
         """Return where windows begin along each axis of a volume."""

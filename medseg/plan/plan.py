@@ -86,7 +86,7 @@ def plan(
     recipe = as_recipe(designed.choices)
     notify(Progress("measure", 1, 2, note="the network chosen"))
     speed = measured_speed(recipe, channels=channels, labels=labels, workers=workers, device=device)
-    timed = schedule(facts, designed.fit, speed, minutes=minutes, flips=len(recipe.prediction.flips))
+    timed = schedule(facts, designed.fit, speed, minutes=minutes, prediction=recipe.prediction)
     message = "" if designed.fit.bytes <= given else f"Even the smallest patch takes {memory_text(designed.fit.bytes)}."
     notify(Progress("measure", 2, 2, message=message))
     return Plan(facts, (*designed.choices, *timed), _heading(facts, budget, device))

@@ -18,6 +18,8 @@ OVERLAP = 0.5
 # Of patches centred on a label: nnU-Net's third where a patch shows most of a case, more where labels are rare.
 OFTEN, RARE_SHARE = 0.33, {0.10: 0.33, 0.01: 0.5, 0.0: 0.67}
 MOST_COVERED = 0.5
+# What a patch holds whole is shown to it in eight places so many voxels around the middle: README.md has what it gains.
+MARGIN = 4
 WIDE_RATE, NARROW_RATE = 1e-3, 2e-3
 
 
@@ -61,6 +63,7 @@ def design(facts: Facts, budget: Budget, *, manifest: str | None = None) -> Desi
         *training(facts, fitted, budget),
         Choice("prediction.overlap", OVERLAP, "half a patch is shared with the next one, as nnU-Net"),
         Choice("prediction.flips", list(axes), averaged),
+        margin(fitted),
     ]
     return Design(fitted, tuple(choices))
 
@@ -129,10 +132,19 @@ def sampling(facts: Facts, fitted: Fit) -> Choice:
     return Choice("training.foreground", chosen, told)
 
 
-def windows_of(fitted: Fit) -> int:
-    """Return how many patches cover the median case in prediction."""
-    counts = (
-        1 + max(0, math.ceil((size - side) / max(1.0, side * (1 - OVERLAP))))
-        for size, side in zip(fitted.shape, fitted.patch, strict=True)
-    )
+def margin(fitted: Fit) -> Choice:
+    """Return by how many voxels a case is continued on every side in prediction."""
+    key, wide = "prediction.margin", [side for side in fitted.patch if side > 1]
+    if all(side == 1 or size <= side for size, side in zip(fitted.shape, fitted.patch, strict=True)):
+        told = f"a case that fits the patch is seen from {2 ** len(wide)} places of it, which are averaged"
+        return Choice(key, MARGIN, told)
+    return Choice(key, 0, "what lies in a case is seen from several places as it is")
+
+
+def windows_of(fitted: Fit, *, margin: int = 0) -> int:
+    """Return how many patches cover the median case in prediction, continued by a margin on every side."""
+    counts = []
+    for size, side in zip(fitted.shape, fitted.patch, strict=True):
+        beyond = max(size - side, 0) + (2 * margin if side > 1 else 0)
+        counts.append(1 + math.ceil(beyond / max(1.0, side * (1 - OVERLAP))))
     return math.prod(counts)

@@ -8,6 +8,7 @@ from medseg.plan.facts import Facts
 from medseg.plan.fit import FEWEST_STEPS, Fit
 from medseg.plan.measure import Speed
 from medseg.plan.rules import windows_of
+from medseg.recipe import Prediction
 
 # An epoch is about so long: it is what a crash may cost, and how often the loss is told.
 SECONDS_PER_EPOCH, MOST_EPOCHS = 60.0, 1000
@@ -23,7 +24,7 @@ FORWARD = 1 / 3
 PREPARING = 2.0
 
 
-def schedule(facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, flips: int) -> tuple[Choice, ...]:
+def schedule(facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, prediction: Prediction) -> tuple[Choice, ...]:
     """Return epochs, steps, the weights' average and validations, for so many minutes with a fifth of the cases scored.
 
     Args:
@@ -31,11 +32,12 @@ def schedule(facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, flips: 
         fitted: patch, batch and network.
         speed: of that network on the machine that will train.
         minutes: from the command to the scores.
-        flips: axes mirrored in the final scores; each doubles their time.
+        prediction: how the held-out cases are segmented at the end.
     """
-    case = windows_of(fitted) * FORWARD * speed.step / fitted.batch
+    window = FORWARD * speed.step / fitted.batch
+    case = windows_of(fitted) * window
     held_out = max(1, len(facts.cases) // FOLDS)
-    final = held_out * case * 2**flips
+    final = held_out * windows_of(fitted, margin=prediction.margin) * window * 2 ** len(prediction.flips)
     before = PREPARING * facts.seconds
     left = max(60 * minutes - before - final, 0.2 * 60 * minutes)
     cases, validations = _validations(case, held_out, SHARE_OF_VALIDATIONS * left)

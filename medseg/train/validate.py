@@ -46,25 +46,26 @@ class Validator:
         own = itertools.count(1)
 
         def score(item: tuple[Case, Path]) -> list[CaseScore]:
-            rows = self._score(*item, flips=True, keep=keep)
+            rows = self._score(*item, averaged=True, keep=keep)
             notify(Progress("validate", next(own), -(-len(self.cases) // processes()), note=item[0].case_id))
             return rows
 
         return list(itertools.chain.from_iterable(shared(score, self.cases)))
 
     def dice(self, *, most: int) -> float:
-        """Return the mean Dice of up to `most` cases, evenly spaced, without test-time flips; processes share them.
+        """Return the mean Dice of up to `most` cases, evenly spaced, without test-time flips and margin.
 
-        Each case counts with the mean of its labels; where nothing is defined, the Dice is 0.
+        Each case counts with the mean of its labels; where nothing is defined, the Dice is 0. Processes share the
+        cases.
         """
-        scores = shared(lambda item: self._score(*item, flips=False), evenly(self.cases, most))
+        scores = shared(lambda item: self._score(*item, averaged=False), evenly(self.cases, most))
         mean = summarise(list(itertools.chain.from_iterable(scores)))["overall"]["dice"]["mean"]
         return 0.0 if mean is None else float(mean)
 
-    def _score(self, case: Case, folder: Path, *, flips: bool, keep: Path | None = None) -> list[CaseScore]:
+    def _score(self, case: Case, folder: Path, *, averaged: bool, keep: Path | None = None) -> list[CaseScore]:
         prepared = PreparedCase.load(folder)
         image = Prepared(Volume(prepared.image, prepared.geometry))
-        prediction = self._segmenter.predict(image, prepared.native, flips=flips)
+        prediction = self._segmenter.predict(image, prepared.native, averaged=averaged)
         if keep:
             write_image(prediction, keep / f"{case.case_id}.nii.gz", self._labels)
         drawn, scored = self._dataset.manifest.labels_of(case), self._dataset.present(case, self._labels)

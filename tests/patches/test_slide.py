@@ -160,11 +160,13 @@ def test_a_window_counts_most_in_its_middle_or_everywhere_alike() -> None:
 # What is put together
 
 
-@given(shape=SHAPES, patch=PATCHES, overlap=OVERLAPS)
+@given(shape=SHAPES, patch=PATCHES, overlap=OVERLAPS, margin=st.integers(0, 3))
 @settings(deadline=None, max_examples=60)
-def test_a_network_that_returns_its_input_gives_the_image_back(shape: Sides, patch: Sides, overlap: float) -> None:
+def test_a_network_that_returns_its_input_gives_the_image_back(
+    shape: Sides, patch: Sides, overlap: float, margin: int
+) -> None:
     image = image_of(shape)
-    logits = slide(identity, image, patch=patch, overlap=overlap)
+    logits = slide(identity, image, patch=patch, overlap=overlap, margin=margin)
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, image)
 
@@ -193,6 +195,19 @@ def test_a_smaller_volume_lies_in_the_middle_of_its_patch_and_goes_on_as_at_its_
     slide(watching, volume, patch=(5, 3, 8), overlap=0.5)
     (batch,) = seen
     assert torch.equal(batch[0], volume[:, [0, 0, 1, 1, 1]][..., [0, 0, 0, 1, 2, 3, 3, 3]])
+
+
+def test_a_margin_shows_the_network_a_small_volume_in_several_places_of_its_patch() -> None:
+    volume = torch.zeros(1, 3, 5, 6)
+    volume[0, 1, 2, 3] = 1
+    places: list[list[int]] = []
+
+    def watching(batch: Tensor) -> Tensor:
+        places.extend(batch[:, 0].nonzero()[:, 1:].tolist())
+        return batch
+
+    slide(watching, volume, patch=(5, 7, 1), overlap=0.5, margin=1)
+    assert sorted(places) == [[1, 2, 0], [1, 4, 0], [3, 2, 0], [3, 4, 0]]  # at 2, 3 without a margin
 
 
 def test_windows_are_batched_and_none_is_left_out() -> None:

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medseg.axes import Sides
 from medseg.models import build_network, parameter_count
 from medseg.models.networks import pooling
 from medseg.plan.augmentation import flip_axes
@@ -18,9 +20,9 @@ from medseg.plan.grid import crops, flat_axis, full_spacing, window
 from medseg.plan.layout import order
 from medseg.plan.measure import Speed
 from medseg.plan.memory import training_bytes, weight_count
-from medseg.plan.rules import design
+from medseg.plan.rules import design, margin, windows_of
 from medseg.plan.schedule import schedule
-from medseg.recipe import Recipe, parse_recipe
+from medseg.recipe import Prediction, Recipe, parse_recipe
 
 GB = 10**9
 MIDDLE = (0.0, 0.0, 0.0)
@@ -80,7 +82,9 @@ def datasets(draw: st.DrawFn) -> Facts:
 def test_any_dataset_gets_a_recipe_that_its_network_and_memory_allow(what: Facts, budget: Budget) -> None:
     designed = design(what, budget)
     speed = Speed(step=1.0, draw=0.1, workers=budget.workers)
-    recipe = as_recipe((*designed.choices, *schedule(what, designed.fit, speed, minutes=budget.minutes, flips=3)))
+    prediction = as_recipe(designed.choices).prediction
+    timed = schedule(what, designed.fit, speed, minutes=budget.minutes, prediction=prediction)
+    recipe = as_recipe((*designed.choices, *timed))
     patch, filters = recipe.training.patch, recipe.model.options["filters"]
     assert recipe.training.batch >= 2
     assert len(pooling(tuple(side for side in patch if side > 1), levels=len(filters))) == len(filters) >= 3
@@ -306,16 +310,41 @@ def test_the_steps_fill_the_minutes_with_validation_and_scores() -> None:
     what = facts(count=50)
     found = fitted(what, SHORT)
     speed = Speed(step=0.5, draw=0.1, workers=0)
-    chosen = {choice.key: choice for choice in schedule(what, found, speed, minutes=60, flips=0)}
+    chosen = {choice.key: choice for choice in schedule(what, found, speed, minutes=60, prediction=Prediction())}
     epochs, steps = chosen["training.epochs"].value, chosen["training.steps_per_epoch"].value
     assert 40 * 60 < epochs * steps * speed.seconds < 60 * 60
     assert epochs * 50 < epochs * steps * speed.seconds < epochs * 70
     assert "0.6 s" in chosen["training.epochs"].reason
 
 
+def test_what_is_averaged_in_the_scores_leaves_fewer_steps() -> None:
+    what, speed = facts(count=200), Speed(step=2.0, draw=0.1, workers=0)
+    counts = ("training.epochs", "training.steps_per_epoch")
+
+    def steps(**prediction: Any) -> int:
+        chosen = schedule(what, fitted(what, SHORT), speed, minutes=200, prediction=Prediction(**prediction))
+        return math.prod(choice.value for choice in chosen if choice.key in counts)
+
+    assert steps(flips=("I",), margin=4) < steps(margin=4) < steps()
+
+
+def test_a_case_that_fits_the_patch_is_seen_from_several_places_of_it() -> None:
+    def chosen(shape: Sides, patch: Sides) -> int:
+        return int(margin(replace(fitted(facts(), SHORT), shape=shape, patch=patch)).value)
+
+    assert chosen((35, 50, 36), (40, 56, 40)) > 0
+    assert chosen((35, 57, 36), (40, 56, 40)) == 0
+    assert chosen((35, 50, 90), (40, 56, 1)) > 0  # slice by slice
+    one = replace(fitted(facts(), SHORT), shape=(35, 50, 36), patch=(40, 56, 40))
+    assert (windows_of(one), windows_of(one, margin=4)) == (1, 8)
+    assert windows_of(replace(one, patch=(40, 56, 1)), margin=4) == 36 * 4
+
+
 def test_too_little_time_is_told() -> None:
     what = facts(count=50)
-    choices = schedule(what, fitted(what, SHORT), Speed(step=5.0, draw=0, workers=0), minutes=1, flips=0)
+    choices = schedule(
+        what, fitted(what, SHORT), Speed(step=5.0, draw=0, workers=0), minutes=1, prediction=Prediction()
+    )
     assert choices[0].value >= 1
     assert "give more minutes" in choices[0].reason
 
