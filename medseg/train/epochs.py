@@ -11,9 +11,9 @@ from medseg.across import highest, rank
 from medseg.errors import UnwritableError
 from medseg.interrupt import held, pending, stop
 from medseg.progress import Notify, Progress
-from medseg.recipe import Training
 from medseg.run import Run, append_line, peak_ram_mb
 from medseg.train.checkpoint import save_weights
+from medseg.train.stream import PatchStream, batches
 from medseg.train.trainer import Trainer
 from medseg.train.validate import Validator
 
@@ -24,7 +24,13 @@ Samples = Iterator[Sequence[Tensor]]
 
 
 def take_epochs(
-    run: Run, settings: Training, trainer: Trainer, samples: Samples, validator: Validator | None, *, notify: Notify
+    run: Run,
+    trainer: Trainer,
+    stream: PatchStream,
+    validator: Validator | None,
+    *,
+    workers: int | None,
+    notify: Notify,
 ) -> None:
     """Train from where the trainer stands to the end of the last epoch.
 
@@ -33,19 +39,29 @@ def take_epochs(
 
     Args:
         run: where journal and checkpoints go.
-        settings: the recipe's section.
         trainer: takes the steps.
-        samples: what `Trainer.step` takes, from the next step on.
+        stream: what they are taken with.
         validator: scores the epochs; None where nothing is segmented that could be scored.
+        workers: processes that draw for this one; None chooses by the machine's cores.
         notify: hears of each step and epoch.
     """
+    samples = iter(
+        batches(
+            stream,
+            batch=trainer.settings.batch,
+            first=trainer.state.step,
+            last=trainer.total,
+            workers=workers,
+            pinned=trainer.device.type == "cuda",
+        )
+    )
     with _kept(run, trainer):
-        while trainer.state.epoch < settings.epochs:
+        while trainer.state.epoch < trainer.settings.epochs:
             with held():
-                _take_steps(run, settings, trainer, samples, notify)
-            dice = _validate(run, settings, trainer, validator)
+                _take_steps(run, trainer, samples, notify)
+            dice = _validate(run, trainer, validator)
             with held():
-                _end_epoch(run, settings, trainer, dice, notify)
+                _end_epoch(run, trainer, dice, notify)
 
 
 @contextmanager
@@ -62,9 +78,9 @@ def _kept(run: Run, trainer: Trainer) -> Iterator[None]:
         raise
 
 
-def _take_steps(run: Run, settings: Training, trainer: Trainer, samples: Samples, notify: Notify) -> None:
+def _take_steps(run: Run, trainer: Trainer, samples: Samples, notify: Notify) -> None:
     """Take what is left of the epoch's steps; a signal in any of the processes ends all of them after the same step."""
-    state = trainer.state
+    state, settings = trainer.state, trainer.settings
     first = state.epoch * settings.steps_per_epoch
     saved = then = time.perf_counter()
     for sample in itertools.islice(samples, first + settings.steps_per_epoch - state.step):
@@ -84,9 +100,10 @@ def _take_steps(run: Run, settings: Training, trainer: Trainer, samples: Samples
         then = time.perf_counter()
 
 
-def _validate(run: Run, settings: Training, trainer: Trainer, validator: Validator | None) -> float | None:
+def _validate(run: Run, trainer: Trainer, validator: Validator | None) -> float | None:
     """Return the Dice of the averaged weights when it is time, and keep those that had the best."""
-    epoch, state = trainer.state.epoch + 1, trainer.state
+    state, settings = trainer.state, trainer.settings
+    epoch = state.epoch + 1
     if validator is None or (epoch % settings.validate_every and epoch < settings.epochs):
         return None
     dice = validator.dice(most=settings.validation_cases)
@@ -97,9 +114,9 @@ def _validate(run: Run, settings: Training, trainer: Trainer, validator: Validat
     return dice
 
 
-def _end_epoch(run: Run, settings: Training, trainer: Trainer, dice: float | None, notify: Notify) -> None:
+def _end_epoch(run: Run, trainer: Trainer, dice: float | None, notify: Notify) -> None:
     """Write the journal's line and a checkpoint. Without the checkpoint, resuming writes the line again."""
-    state = trainer.state
+    state, settings = trainer.state, trainer.settings
     loss, seconds = state.losses / settings.steps_per_epoch, state.seconds
     line = {
         "epoch": state.epoch + 1,

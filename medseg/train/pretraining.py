@@ -34,7 +34,6 @@ from medseg.train.masking import MaskedStream, Reconstruction, random_blocks
 from medseg.train.reconstruction import reconstruction_error
 from medseg.train.scans import Scan, Scans, hold_out
 from medseg.train.session import Session
-from medseg.train.stream import batches
 from medseg.train.trainer import Trainer
 
 # A pretrained network tells no labels.
@@ -105,15 +104,7 @@ def pretrain(
         own, held_out = hold_out([scan for scan in scans.found if scan.case_id in folders])
 
         stream = MaskedStream([folders[scan.case_id] for scan in own], recipe, seed=seed)
-        samples = batches(
-            stream,
-            batch=recipe.training.batch,
-            first=trainer.state.step,
-            last=trainer.total,
-            workers=workers,
-            pinned=device.type == "cuda",
-        )
-        take_epochs(run, recipe.training, trainer, iter(samples), None, notify=notify)
+        take_epochs(run, trainer, stream, None, workers=workers, notify=notify)
 
         engine = TorchEngine(trainer.averaged, device, precision=recipe.training.precision)
         measured = [folders[scan.case_id] for scan in held_out or own]

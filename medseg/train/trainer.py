@@ -36,6 +36,9 @@ class Trainer:
         state: where training stands; counted up in place.
 
     Attributes:
+        settings: the recipe's section.
+        device: where the network is.
+        state: where training stands.
         torn: whether a step was begun and not ended, so that weights and state may not fit each other.
     """
 
@@ -58,11 +61,11 @@ class Trainer:
         self.torn = False
         self._forward = DistributedDataParallel(self.network, static_graph=True) if several else self.network
         self._average = Average(self.network, settings.average) if settings.average else None
-        self._settings = settings
+        self.settings = settings
         self._objective = objective
         self._trained = [parameter for group in groups for parameter in group["params"]]
         self._frozen = encoder_layers(self.network, model) if settings.encoder_rate == 0 else []
-        self._device = device
+        self.device = device
         self._bf16 = uses_bf16(settings.precision, device)
         if settings.precision == "fp32":
             full_float32()
@@ -76,11 +79,11 @@ class Trainer:
     @property
     def total(self) -> int:
         """Steps of the whole training."""
-        return self._settings.epochs * self._settings.steps_per_epoch
+        return self.settings.epochs * self.settings.steps_per_epoch
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
-        settings = self._settings
+        settings = self.settings
         return learning_rate(step, total=self.total, peak=settings.learning_rate, warm_up=settings.warm_up)
 
     def save(self, folder: Path) -> None:
@@ -113,7 +116,7 @@ class Trainer:
         # Dropout, drawn alike after a resume, and differently in each process.
         torch.manual_seed((self._seed * 2_000_003 + self.state.step) * processes() + rank())
         loss = self._backward(*sample)
-        norm = nn.utils.clip_grad_norm_(self._trained, self._settings.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(self._trained, self.settings.gradient_clip)
         value, length = mean_over_processes(torch.stack([loss, norm])).tolist()  # waits for the device once
         self._check(value, length)
         if math.isfinite(length):
@@ -129,8 +132,8 @@ class Trainer:
 
     def _backward(self, *sample: Tensor) -> Tensor:
         """Have the gradients computed, and return the loss."""
-        ahead = self._device.type == "cuda"  # MPS may copy what lies there later (PyTorch's issue 189690)
-        placed = [tensor.to(self._device, non_blocking=ahead) for tensor in sample]
+        ahead = self.device.type == "cuda"  # MPS may copy what lies there later (PyTorch's issue 189690)
+        placed = [tensor.to(self.device, non_blocking=ahead) for tensor in sample]
         loss = self._objective(self._say, placed)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -138,7 +141,7 @@ class Trainer:
 
     def _say(self, image: Tensor) -> Tensor:
         """Return what the network says of images."""
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
             said: Tensor = self._forward(image)
         return said
 

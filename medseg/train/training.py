@@ -25,7 +25,7 @@ from medseg.train.finish import finished, package, score
 from medseg.train.objective import Segmentation
 from medseg.train.session import Session
 from medseg.train.starting import Start, first_network
-from medseg.train.stream import PatchStream, batches
+from medseg.train.stream import PatchStream
 from medseg.train.trainer import Trainer
 from medseg.train.validate import Validator
 
@@ -111,15 +111,7 @@ def train(
         validator = Validator(Segmenter(engine, recipe, labels), cases.validation, dataset, labels)
         folders = [folder for _, folder in cases.training]
         stream = PatchStream(folders, recipe, seed=seed, partial=dataset.partial(labels), beyond=labels.beyond)
-        samples = batches(
-            stream,
-            batch=recipe.training.batch,
-            first=trainer.state.step,
-            last=trainer.total,
-            workers=workers,
-            pinned=device.type == "cuda",
-        )
-        take_epochs(run, recipe.training, trainer, iter(samples), validator, notify=notify)
+        take_epochs(run, trainer, stream, validator, workers=workers, notify=notify)
 
         summary = score(run, validator, _scored_on(fold), notify=notify)
         if rank() == 0:
