@@ -77,6 +77,7 @@ def variants() -> dict[str, Variant]:
         "flip-sides": ["augment.flip=0.5", 'augment.flip_axes=["I"]', 'prediction.flips=["I"]'],
         "flip-all": ["augment.flip=0.5", 'prediction.flips=["I", "J", "K"]'],
         "overlap-0.25": ["prediction.overlap=0.25"],
+        **{f"margin-{margin}": [f"prediction.margin={margin}"] for margin in (0, 1, 2, 4)},
         "constant-weighting": ["prediction.weighting=constant"],
         "residual-blocks": ["model.options.res_block=true"],
         "filters-16": ["model.options.filters=[16, 32, 64, 128]"],

@@ -30,6 +30,9 @@ SHARE_OF_STEPS = 0.85
 LOOKS = 300
 # Training takes so many steps at least, or the learning rate has no time to fall; the demo's takes 320.
 FEWEST_STEPS = 500
+# A batch is larger than the smallest only where so many steps remain: on the hippocampus, twice the steps of half the
+# batch scored as high or higher (README.md).
+STEPS_BEFORE_BATCH = 5000
 # However short the time, a step has so many voxels: smaller ones see too little, and keep no processor busy.
 STEP_VOXELS = 2**18
 # Twice the filters cost about four times the time: worth it when steps are plenty. Of a narrow network the first level,
@@ -114,15 +117,24 @@ def _fit(facts: Facts, budget: Budget, *, first: int, cost: float, cropped: bool
         why = f"a patch that fits the memory should show {100 * LEAST_COVERED:.0f} % of a case or more"
     spacing, reason = spacing_within(facts, max(1.0, min(by_time, by_memory)), why=why, cropped=cropped, flat=flat)
     shape = shape_at(extent_mm, spacing)
-    found = _largest(facts, budget, shape, max(STEP_VOXELS, voxels / FEWEST_STEPS), first, flat)
+    found = _largest(facts, budget, shape, voxels, first, flat)
     return replace(found, spacing_mm=spacing, spacing_reason=reason)
 
 
-def _largest(facts: Facts, budget: Budget, shape: Sides, step_voxels: float, first: int, flat: int | None) -> Fit:
-    """Return the largest patch, then the largest batch, of at most so many voxels a step and within the memory.
+def _largest(facts: Facts, budget: Budget, shape: Sides, voxels: float, first: int, flat: int | None) -> Fit:
+    """Return the largest patch, then the largest batch, that memory holds and that leave steps enough.
 
     The patch has the median case's proportions; where even the smallest is too much, it is returned.
+
+    Args:
+        facts: the dataset's.
+        budget: the memory.
+        shape: the median case's sides.
+        voxels: to be trained on in all steps together.
+        first: filters of the first level.
+        flat: the axis of slices that are segmented one by one, or None for 3D.
     """
+    step_voxels = max(STEP_VOXELS, voxels / FEWEST_STEPS)
 
     def at(patch: Sides, batch: int) -> Fit:
         filters = level_filters(patch, first)
@@ -143,7 +155,8 @@ def _largest(facts: Facts, budget: Budget, shape: Sides, step_voxels: float, fir
     dataset_voxels = len(facts.cases) * math.prod(shape)
     most = min(most, int(BATCH_OF_DATASET * dataset_voxels / math.prod(found.patch)))
     for batch in range(least + 1, most + 1):
-        if not fits(larger := at(found.patch, batch)):
+        larger = at(found.patch, batch)
+        if not fits(larger) or larger.step_voxels > voxels / STEPS_BEFORE_BATCH:
             break
         found = larger
     return found

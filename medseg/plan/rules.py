@@ -10,7 +10,7 @@ from medseg.plan.augmentation import augmentation, flip_axes
 from medseg.plan.budget import Budget
 from medseg.plan.choice import Choice
 from medseg.plan.facts import Facts
-from medseg.plan.fit import Fit, fit
+from medseg.plan.fit import STEPS_BEFORE_BATCH, Fit, fit
 from medseg.plan.grid import crop, crops, flat_axis, window
 
 # nnU-Net's: half a patch between two of them.
@@ -18,8 +18,9 @@ OVERLAP = 0.5
 # Of patches centred on a label: nnU-Net's third where a patch shows most of a case, more where labels are rare.
 OFTEN, RARE_SHARE = 0.33, {0.10: 0.33, 0.01: 0.5, 0.0: 0.67}
 MOST_COVERED = 0.5
-# What a patch holds whole is shown to it in eight places so many voxels around the middle: README.md has what it gains.
-MARGIN = 4
+# What a patch holds whole is shown to it so far to either side of its middle, in eight places: README.md has what that
+# gains. Further off it loses, for in training the middle is where such cases lie.
+MARGIN = 1
 WIDE_RATE, NARROW_RATE = 1e-3, 2e-3
 
 
@@ -115,7 +116,9 @@ def training(facts: Facts, fitted: Fit, budget: Budget) -> list[Choice]:
     held = f"training takes about {fitted.bytes / 1e9:.1f} GB of the {budget.memory_bytes / 1e9:.1f} GB given"
     return [
         Choice("training.patch", list(fitted.patch), patch),
-        Choice("training.batch", fitted.batch, held),
+        Choice(
+            "training.batch", fitted.batch, f"{held}; more would be worth it where {STEPS_BEFORE_BATCH} steps remain"
+        ),
         Choice("training.loss", "dice_ce", "Dice and cross-entropy together, as nnU-Net"),
         Choice("training.learning_rate", rate, "the peak of one cycle, as in medseg's own recipes of this width"),
         sampling(facts, fitted),

@@ -206,8 +206,10 @@ def test_small_crops_are_seen_whole_as_nnu_net_sees_the_hippocampus() -> None:
     found = fitted(facts(crop, modality="MRI", count=230), SHORT)
     assert found.patch == (40, 56, 40)
     assert found.filters == (8, 32, 64, 128)
-    assert found.batch == 8
+    assert found.batch == 2
     assert found.covered == 1
+    longer = fitted(facts(crop, modality="MRI", count=230), replace(SHORT, minutes=150))
+    assert (longer.patch, longer.batch) == ((40, 56, 40), 6)  # so many that 5000 steps remain
     slow = fitted(facts(crop, modality="MRI", count=230), replace(SHORT, minutes=0.1))
     assert slow.spacing_mm == (1.0, 1.0, 1.0)
     assert (slow.patch, slow.batch) == ((40, 56, 40), 2)
