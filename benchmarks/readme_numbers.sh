@@ -25,9 +25,10 @@ done
 medseg demo --out "$out/demo"
 python benchmarks/partial.py "$out/partial"
 
-for recipe in hippocampus hippocampus_2d; do
-    medseg train "$recipe" --data "$data/msd_hippocampus" --fold 0 --out "$out/$recipe"
-done
+medseg train hippocampus --data "$data/msd_hippocampus" --fold all --out "$out/hippocampus"
+medseg train hippocampus_2d --data "$data/msd_hippocampus" --fold 0 --out "$out/hippocampus_2d"
+medseg plan "$data/msd_hippocampus" --minutes 30 --out "$out/planned.toml"
+medseg train "$out/planned.toml" --data "$data/msd_hippocampus" --fold 0 --out "$out/planned"
 
 medseg train organs --data "$data/organs_ct" --out "$out/organs"
 medseg predict "$out/organs" "$data/organs_ct/example_ct_dicom" --out "$out/organs_dicom" --overlay

@@ -7,7 +7,7 @@ from medseg.progress import Notify, Progress
 from medseg.recipe import Recipe
 from medseg.run import Run, as_line, read_lines
 from medseg.train.checkpoint import has_checkpoint
-from medseg.train.fingerprint import check_same_recipe
+from medseg.train.fingerprint import check_same_recipe, predicts_alike
 from medseg.train.trainer import Trainer
 
 
@@ -45,7 +45,8 @@ def check_folder(run: Run, *, resume: bool, notify: Notify) -> None:
 def begin(run: Run, trainer: Trainer, recipe: Recipe, *, notify: Notify) -> None:
     """Have the trainer go on from the run's checkpoint, where there is one, and write down what the run is about.
 
-    The journal goes as far as the checkpoint: lines of later epochs are left out, and will be written again.
+    The journal goes as far as the checkpoint: lines of later epochs are left out, and will be written again. A finished
+    run whose recipe now predicts in another way is not finished any more: its cases are to be scored again.
 
     Raises:
         TrainingError: the checkpoint is another run's, or of another recipe, or cannot be read.
@@ -53,6 +54,10 @@ def begin(run: Run, trainer: Trainer, recipe: Recipe, *, notify: Notify) -> None
     if has_checkpoint(run.checkpoint):
         check_same_recipe(run, recipe)
         trainer.load(run.checkpoint, notify=notify)
+        if rank() == 0 and run.record.exists() and not predicts_alike(run, recipe):
+            run.record.unlink()
+            message = "the recipe's [prediction] has changed: the same weights are scored and packaged again"
+            notify(Progress("train", trainer.state.step, trainer.total, message=message))
     if rank() == 0:
         kept = [line for line in read_lines(run.journal) if line["epoch"] <= trainer.state.epoch]
         write_text(run.journal, "".join(map(as_line, kept)))

@@ -8,8 +8,9 @@ from medseg.errors import MedsegError, TrainingError
 from medseg.recipe import Recipe, load_recipe
 from medseg.run import Run
 
-# A recipe's keys that training does not depend on: words, where the dataset's facts stand, what pretraining follows.
-NOT_TRAINED_BY = {"description", "manifest", "pretraining"}
+# A recipe's keys that training does not depend on: words, where the dataset's facts stand, what pretraining follows,
+# and how whole scans are segmented, which only scores depend on.
+NOT_TRAINED_BY = {"description", "manifest", "pretraining", "prediction"}
 # Keys that an error names at most.
 MOST_NAMED = 5
 
@@ -28,11 +29,10 @@ def check_same_recipe(run: Run, recipe: Recipe) -> None:
 
     A recipe there that cannot be read is passed over: the fingerprint tells whether it was another.
     """
-    try:
-        before = _by_key(load_recipe(str(run.recipe)))
-    except MedsegError:
+    recorded = _recorded(run)
+    if recorded is None:
         return
-    now = _by_key(recipe)
+    before, now = _by_key(recorded), _by_key(recipe)
     changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if not changed:
         return
@@ -43,6 +43,20 @@ def check_same_recipe(run: Run, recipe: Recipe) -> None:
         found="it was started with another recipe: " + "; ".join(found[:MOST_NAMED] + more),
         remedy=f"leave the recipe as it was, or start another run with this one's weights: --from {run.folder}",
     )
+
+
+def predicts_alike(run: Run, recipe: Recipe) -> bool:
+    """Return whether a run segments whole scans as a recipe says, as far as its own can be read."""
+    recorded = _recorded(run)
+    return recorded is None or recorded.prediction == recipe.prediction
+
+
+def _recorded(run: Run) -> Recipe | None:
+    """Return the recipe that a run was started with, or None where it cannot be read."""
+    try:
+        return load_recipe(str(run.recipe))
+    except MedsegError:
+        return None
 
 
 def _choices(recipe: Recipe) -> dict[str, Any]:

@@ -127,6 +127,37 @@ def test_of_a_finished_run_nothing_is_done_again(run: Path, dataset: Path, recip
     assert (copy / "run.json").is_file()
 
 
+def test_a_finished_run_that_is_to_predict_in_another_way_is_scored_again_with_the_same_weights(
+    run: Path, dataset: Path, recipe: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    told: list[str] = []
+    margin = load_recipe(str(recipe), ["prediction.margin=2"])
+
+    def again() -> None:
+        train(
+            margin,
+            open_dataset(dataset),
+            copy,
+            fold=0,
+            device=CPU,
+            resume=True,
+            notify=lambda p: told.append(p.message),
+        )
+
+    again()
+    assert any("scored and packaged again" in message for message in told)
+    assert load_package(copy).recipe.prediction.margin == 2
+    assert load_package(copy).weights == load_package(run).weights
+    assert (copy / "journal.jsonl").read_bytes() == (run / "journal.jsonl").read_bytes()
+    scores, before = (read_metrics(folder / "validation" / "metrics.csv") for folder in (copy, run))
+    assert [row.case_id for row in scores] == [row.case_id for row in before]
+    assert scores != before
+    told.clear()
+    again()  # and then it is finished
+    assert not any(told)
+
+
 def test_a_run_is_never_overwritten(run: Path, dataset: Path, recipe: Path) -> None:
     with pytest.raises(TrainingError, match="a run is there already") as caught:
         train(load_recipe(str(recipe)), open_dataset(dataset), run, fold=0, device=CPU)
@@ -177,9 +208,9 @@ def test_without_a_checkpoint_resuming_says_that_it_begins_anew(dataset: Path, r
 def test_what_training_does_not_depend_on_may_change_when_it_is_resumed(recipe: Path) -> None:
     chosen = load_recipe(str(recipe))
     begun = fingerprint(chosen, "facts")
-    for same in ("description=another", "manifest=msd_spleen", "pretraining.block=4", "training.sample=voxels"):
+    for same in ("description=another", "manifest=msd_spleen", "pretraining.block=4", "prediction.overlap=0.1"):
         assert fingerprint(load_recipe(str(recipe), [same]), "facts") == begun
-    for other in ("training.sample=components", "training.encoder_rate=0.5", "prediction.overlap=0.1"):
+    for other in ("training.sample=components", "training.encoder_rate=0.5", "training.average=0.5"):
         assert fingerprint(load_recipe(str(recipe), [other]), "facts") != begun
     assert fingerprint(chosen, "others") != begun
 
