@@ -35,7 +35,11 @@ Deterministic = Annotated[
 ]
 Resume = Annotated[
     bool,
-    typer.Option("--resume", help="Go on from the run's last checkpoint, or the one before if that is damaged."),
+    typer.Option(
+        "--resume",
+        help="Go on from the run's last checkpoint, or the one before if that is damaged. A finished run whose recipe "
+        "now differs in [prediction] is scored again.",
+    ),
 ]
 Workers = Annotated[
     int | None,

@@ -21,13 +21,15 @@ def fingerprint(recipe: Recipe, *facts: Any) -> str:
     What is left at its default is not in it, so that a run goes on that was begun before there was such a key; nor is
     what training does not depend on.
     """
-    return hashlib.sha256(json.dumps([_choices(recipe), *facts]).encode()).hexdigest()
+    choices = recipe.model_dump(mode="json", exclude=NOT_TRAINED_BY, exclude_defaults=True)
+    return hashlib.sha256(json.dumps([choices, *facts]).encode()).hexdigest()
 
 
 def check_same_recipe(run: Run, recipe: Recipe) -> None:
     """Raise TrainingError, naming the keys, when a run was started with another recipe.
 
-    A recipe there that cannot be read is passed over: the fingerprint tells whether it was another.
+    The run's own has its defaults written out, so that those of another version are seen. One that cannot be read is
+    passed over: the fingerprint tells whether it was another.
     """
     recorded = _recorded(run)
     if recorded is None:
@@ -36,7 +38,7 @@ def check_same_recipe(run: Run, recipe: Recipe) -> None:
     changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     if not changed:
         return
-    found = [f"{key} was {before.get(key, 'the default')} and is {now.get(key, 'the default')}" for key in changed]
+    found = [f"{key} was {before.get(key, 'not set')} and is {now.get(key, 'not set')}" for key in changed]
     more = [f"{len(found) - MOST_NAMED} more"] if len(found) > MOST_NAMED else []
     raise TrainingError(
         f"resuming the run {run.folder}",
@@ -59,14 +61,10 @@ def _recorded(run: Run) -> Recipe | None:
         return None
 
 
-def _choices(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", exclude=NOT_TRAINED_BY, exclude_defaults=True)
-
-
 def _by_key(recipe: Recipe) -> dict[str, str]:
-    """Return what is not left at its default, as JSON, by keys such as training.epochs."""
+    """Return what training depends on, as JSON, by keys such as training.epochs."""
     found = {}
-    for name, value in _choices(recipe).items():
+    for name, value in recipe.model_dump(mode="json", exclude=NOT_TRAINED_BY, exclude_none=True).items():
         section = {f"{name}.{key}": own for key, own in value.items()} if isinstance(value, dict) else {name: value}
         found.update({key: json.dumps(own) for key, own in section.items()})
     return found

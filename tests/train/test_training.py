@@ -182,9 +182,18 @@ def test_it_is_told_which_keys_of_the_recipe_are_others(run: Path, dataset: Path
     with pytest.raises(TrainingError) as caught:
         train(other, open_dataset(dataset), run, fold=0, device=CPU, resume=True)
     assert caught.value.found.endswith(
-        'training.epochs was 2 and is 6; training.sample was the default and is "components"'
+        'training.epochs was 2 and is 6; training.sample was "voxels" and is "components"'
     )
     assert f"--from {run}" in caught.value.remedy
+
+
+def test_defaults_that_another_version_had_are_told(run: Path, dataset: Path, recipe: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    text = (copy / "recipe.toml").read_text(encoding="utf-8")
+    assert "warm_up = 0.1\n" in text
+    (copy / "recipe.toml").write_text(text.replace("warm_up = 0.1\n", "warm_up = 0.2\n"), encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"training.warm_up was 0.2 and is 0.1"):
+        train(load_recipe(str(recipe)), open_dataset(dataset), copy, fold=0, device=CPU, resume=True)
 
 
 def test_without_a_checkpoint_resuming_says_that_it_begins_anew(dataset: Path, recipe: Path, tmp_path: Path) -> None:
