@@ -93,6 +93,6 @@ def test_only_cuda_is_sent_samples_ahead_of_time(device: str, ahead: bool) -> No
         seed=0,
         state=State("started"),
     )
-    trainer._device = torch.device(device)
+    trainer.device = torch.device(device)
     trainer._backward(Sample())  # type: ignore[arg-type]
     assert sent == [(device, ahead)]
