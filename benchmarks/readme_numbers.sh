@@ -2,7 +2,7 @@
 # Every number in the README, made again: bash benchmarks/readme_numbers.sh DATA OUT PEERS
 # Run it in the checkout, with medseg[test] installed. DATA holds msd_hippocampus (Decathlon Task04), organs_ct
 # (TotalSegmentator's example scans) and chaos_ct (a CT of CHAOS). PEERS is the Python of
-# an environment made from benchmarks/requirements.txt. About 3 hours on 2 cores, and 9 hours for the last two lines.
+# an environment made from benchmarks/requirements.txt. About 8 hours on 2 cores, and 9 hours for the last two lines.
 set -euo pipefail
 data=$1 out=$2 peers=$3
 mkdir -p "$out"
@@ -35,7 +35,7 @@ medseg predict "$out/organs" "$data/organs_ct/example_ct_dicom" --out "$out/orga
 medseg evaluate "$out/organs_dicom/example_ct_dicom.nii.gz" "$data/organs_ct/example_seg_dicom.nii.gz" \
     --out "$out/organs_dicom_scores"
 
-for run in demo/run hippocampus hippocampus_2d organs; do
+for run in demo/run hippocampus/fold_0 hippocampus_2d planned organs; do
     python - "$out/$run/run.json" <<'END'
 import json, sys
 record = json.load(open(sys.argv[1]))

@@ -217,7 +217,8 @@ def test_without_a_checkpoint_resuming_says_that_it_begins_anew(dataset: Path, r
 def test_what_training_does_not_depend_on_may_change_when_it_is_resumed(recipe: Path) -> None:
     chosen = load_recipe(str(recipe))
     begun = fingerprint(chosen, "facts")
-    for same in ("description=another", "manifest=msd_spleen", "pretraining.block=4", "prediction.overlap=0.1"):
+    kept = ("description=another", "manifest=msd_spleen", "pretraining.block=4", "training.sample=voxels")
+    for same in (*kept, "prediction.overlap=0.1"):
         assert fingerprint(load_recipe(str(recipe), [same]), "facts") == begun
     for other in ("training.sample=components", "training.encoder_rate=0.5", "training.average=0.5"):
         assert fingerprint(load_recipe(str(recipe), [other]), "facts") != begun
