@@ -16,7 +16,7 @@ import psutil
 from medseg.atomic import unwritable, write_json
 
 LIBRARIES = ("medseg", "torch", "monai", "torchio", "nibabel", "SimpleITK", "numpy", "scipy")
-RESULTS, RECIPE, MODEL = "results.jsonl", "recipe.toml", "model"
+RESULTS, RECIPE, MODEL, RECORD = "results.jsonl", "recipe.toml", "model", "run.json"
 
 
 class Run:
@@ -45,7 +45,7 @@ class Run:
     @property
     def record(self) -> Path:
         """What was done, with what and how; written last."""
-        return self.folder / "run.json"
+        return self.folder / RECORD
 
     @property
     def journal(self) -> Path:
@@ -109,6 +109,15 @@ class Run:
                 },
             },
         )
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what a folder's run.json says; nothing where there is none, or one that is no run's."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def versions() -> dict[str, str]:

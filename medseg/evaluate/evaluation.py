@@ -1,6 +1,5 @@
 """Evaluate: predictions and references in, metrics.csv and summary.json out."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from medseg.evaluate.pairs import Pair, find_pairs
 from medseg.labels import LabelSet
 from medseg.metrics import CaseScore, score_label_map, summarise, write_metrics
 from medseg.progress import Notify, Progress, ignore
-from medseg.run import Run
+from medseg.run import Run, read_record
 from medseg.volume import LabelMap, completed, names_in, numbered, read_pair, shared_labels
 
 
@@ -100,19 +99,14 @@ def run_labels(predictions: Path) -> LabelSet | None:
         return None
 
 
-def _record(predictions: Path) -> Any:
-    """Return what the run.json beside predictions says; nothing where there is none that can be read."""
-    record = predictions / "run.json" if predictions.is_dir() else predictions.parent / "run.json"
-    try:
-        return json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+def _record(predictions: Path) -> dict[str, Any]:
+    """Return what the run.json beside predictions says; nothing where there is none."""
+    return read_record(predictions if predictions.is_dir() else predictions.parent)
 
 
 def _refuse_pretrained(predictions: Path) -> None:
     """Raise PackageError for a run that has pretrained a network, which segments nothing yet."""
-    record = _record(predictions)
-    if isinstance(record, dict) and record.get("command") == "pretrain":
+    if _record(predictions).get("command") == "pretrain":
         raise PackageError(
             f"evaluating {predictions}",
             found="it is a run of pretraining, whose network tells no labels",

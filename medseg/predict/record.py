@@ -1,6 +1,5 @@
 """Record: results.jsonl and run.json of an output folder. Several commands may write to them at once."""
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,7 +8,7 @@ from medseg.cases import Cases
 from medseg.errors import OptionError
 from medseg.predict.case_result import CaseResult
 from medseg.predict.outputs import remove_leftovers
-from medseg.run import Run, append_line, as_line, read_lines
+from medseg.run import Run, append_line, as_line, read_lines, read_record
 
 COMMAND = "predict"
 
@@ -103,10 +102,7 @@ class Record:
 
 def _check_folder(run: Run) -> None:
     """Raise OptionError for the folder of another command's run, finished or not."""
-    try:
-        command = json.loads(run.record.read_text(encoding="utf-8"))["command"]
-    except (OSError, ValueError, KeyError, TypeError):
-        command = "train" if run.journal.exists() else COMMAND
+    command = read_record(run.folder).get("command") or ("train" if run.journal.exists() else COMMAND)
     if command != COMMAND:
         raise OptionError(
             f"--out {run.folder}",

@@ -97,7 +97,7 @@ def train_folds(
     if rank() > 0:  # the first process writes the tables, and may not be done
         return TrainingResult(run, {}, failed)
     rows = [read_metrics(result.run.metrics) for result in results]
-    summary = _summary(numbers, rows)
+    summary = _summary(numbers, rows, _scored_on(rows, options.get("start"), dataset.manifest.name))
     write_text(run.recipe, recipe.to_toml())
     write_metrics(run.metrics, [row for fold in rows for row in fold])
     write_json(run.summary, summary)
@@ -137,14 +137,20 @@ def _check(
     prepare_cases(dataset, recipe, labels, folds=folds, cache=cache, notify=notify)
 
 
-def _summary(folds: Sequence[int], rows: Sequence[Sequence[CaseScore]]) -> dict[str, Any]:
+def _scored_on(rows: Sequence[Sequence[CaseScore]], start: Start | None, dataset: str) -> str:
+    """Return what the cases are to the networks that score them, and to the model that training started from."""
+    held_out = list(dict.fromkeys(row.case_id for fold in rows for row in fold))
+    return SCORED_ON + (start.caveat(dataset, held_out) if start else "")
+
+
+def _summary(folds: Sequence[int], rows: Sequence[Sequence[CaseScore]], scored_on: str) -> dict[str, Any]:
     """Return the summary of all cases, each fold's mean Dice, and the mean of these means."""
     every = [row for fold in rows for row in fold]
     means = [{name: label["dice"]["mean"] for name, label in summarise(fold)["labels"].items()} for fold in rows]
     names = list(dict.fromkeys(row.label for row in every))
     known = {name: [mean[name] for mean in means if mean.get(name) is not None] for name in names}
     return {
-        "scored_on": SCORED_ON,
+        "scored_on": scored_on,
         "folds": {str(fold): {"dice": mean} for fold, mean in zip(folds, means, strict=True)},
         "mean_of_folds": {"dice": {name: fmean(values) if values else None for name, values in known.items()}},
         **summarise(every),

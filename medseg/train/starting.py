@@ -1,6 +1,7 @@
 """Start: a model whose weights a training begins with, instead of with random ones."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from medseg.models import Ends, Transfer, build_network, build_with_outputs, in_
 from medseg.package import COARSE, ModelPackage, load_package
 from medseg.progress import Notify, Progress
 from medseg.recipe import Recipe
+from medseg.train.seen import Seen, seen_by
 
 # Where less of the encoder than this comes from the old model, nothing worth the name has been taken over: the layers
 # that fit any network are those of one number.
@@ -26,10 +28,12 @@ class Start:
     Attributes:
         path: of the model, for messages and run.json.
         package: the model; one that was pretrained has no labels, and of an ensemble the first network counts.
+        seen: the labelled cases that it was trained on, as far as a run beside it tells.
     """
 
     path: Path
     package: ModelPackage
+    seen: Seen = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> "Start":
@@ -38,17 +42,22 @@ class Start:
         Raises:
             MissingFileError, PackageError: there is none that can be read.
         """
-        return cls(path, load_package(path))
+        return cls(path, load_package(path), seen_by(path))
 
     @property
     def coarse(self) -> "Start | None":
         """Where its coarse model's come from; None where it has none."""
-        return Start(self.path / COARSE, self.package.coarse) if self.package.coarse else None
+        return Start(self.path / COARSE, self.package.coarse, self.seen) if self.package.coarse else None
 
     def as_json(self, taken: Transfer) -> dict[str, Any]:
-        """Return what run.json says: the model, and how many of the new network's tensors are what."""
+        """Return what run.json says: the model, what it has seen, and how many of the network's tensors are what."""
         counts = {"taken": len(taken.taken), "adapted": len(taken.adapted), "fresh": len(taken.fresh)}
-        return {"path": str(self.path), "sha256": self.package.sha256, **counts}
+        return {"path": str(self.path), "sha256": self.package.sha256, **counts, "seen": self.seen}
+
+    def caveat(self, dataset: str, held_out: Sequence[str]) -> str:
+        """Return what to add to "held out of training" where this model was trained on some of the cases."""
+        count = len(set(held_out) & set(self.seen.get(dataset, ())))
+        return f", but {count} of {len(held_out)} were in the training of {self.path}" if count else ""
 
     def transfer(self, network: nn.Module, recipe: Recipe, *, channels: int, labels: LabelSet) -> Transfer:
         """Return what a recipe's fresh network takes over.

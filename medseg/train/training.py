@@ -113,7 +113,8 @@ def train(
         stream = PatchStream(folders, recipe, seed=seed, partial=dataset.partial(labels), beyond=labels.beyond)
         take_epochs(run, trainer, stream, validator, workers=workers, notify=notify)
 
-        summary = score(run, validator, _scored_on(fold), notify=notify)
+        scored_on = _scored_on(fold, cases, start, dataset.manifest.name)
+        summary = score(run, validator, scored_on, notify=notify)
         if rank() == 0:
             manifest = dataset.manifest
             package(
@@ -188,5 +189,9 @@ def _outcome(run: Run, trainer: Trainer, cases: Cases) -> dict[str, Any]:
     }
 
 
-def _scored_on(fold: int | None) -> str:
-    return "training data" if fold is None else f"fold {fold}, held out of training"
+def _scored_on(fold: int | None, cases: Cases, start: Start | None, dataset: str) -> str:
+    """Return what the validation cases are to the network, and to the model that training started from."""
+    if fold is None:
+        return "training data"
+    held_out = [case.case_id for case, _ in cases.validation]
+    return f"fold {fold}, held out of training{start.caveat(dataset, held_out) if start else ''}"

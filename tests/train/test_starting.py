@@ -1,6 +1,7 @@
 """Facts about starting from other weights: what fits arrives, a frozen encoder stays, and the run says so."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from medseg.recipe import Recipe, load_recipe
 from medseg.train import Start, finish, folds, train, train_folds
 from medseg.train.checkpoint import State
 from medseg.train.objective import Segmentation
+from medseg.train.seen import seen_by
 from medseg.train.starting import first_network
 from medseg.train.trainer import Trainer
 
@@ -109,8 +111,6 @@ def test_labels_of_the_same_name_say_what_they_said(adapted: Callable[..., Recip
 
 
 def test_a_zip_and_a_run_can_be_started_from(adapted: Callable[..., Recipe], model: Path, tmp_path: Path) -> None:
-    import shutil
-
     packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", model))
     (tmp_path / "run").mkdir()
     shutil.copytree(model, tmp_path / "run" / "model")
@@ -127,7 +127,54 @@ def test_the_run_says_where_it_began(
     train(small, open_dataset(dataset), tmp_path / "run", start=Start.read(model), device=CPU, cache=cache)
     record = json.loads((tmp_path / "run/run.json").read_text(encoding="utf-8"))
     counts = {"taken": len(unpack(load_package(model).weights)) - 2, "adapted": 2, "fresh": 0}
-    assert record["from"] == {"path": str(model), "sha256": load_package(model).sha256, **counts}
+    assert record["from"] == {"path": str(model), "sha256": load_package(model).sha256, **counts, "seen": {}}
+
+
+# What the model has seen
+
+
+def test_cases_that_trained_the_start_are_not_called_held_out(
+    frozen: Path, adapted: Callable[..., Recipe], dataset: Path, cache: Path, tmp_path: Path
+) -> None:
+    def scored_on(name: str, start: Path, fold: int | None) -> str:
+        result = train(
+            adapted("training.epochs=1", "training.steps_per_epoch=1"), open_dataset(dataset), tmp_path / name,
+            fold=fold, start=Start.read(start), device=CPU, cache=cache,
+        )  # fmt: skip
+        text = json.loads(result.run.summary.read_text(encoding="utf-8"))["scored_on"]
+        assert text == result.summary["scored_on"] == load_package(tmp_path / name).scores["scored_on"]
+        return str(text)
+
+    assert scored_on("same", frozen, 0) == "fold 0, held out of training"
+    other = "fold 1, held out of training, but 1 of 1 were in the training of"
+    assert scored_on("other", frozen, 1) == f"{other} {frozen}"
+    assert scored_on("its package", frozen / "model", 1) == f"{other} {frozen / 'model'}"
+    # What a model was started from counts as well, and another dataset's cases do not.
+    assert scored_on("next", tmp_path / "same", 1) == f"{other} {tmp_path / 'same'}"
+    assert scored_on("none", frozen, None) == "training data"
+    renamed = json.loads((frozen / "run.json").read_text(encoding="utf-8")) | {"dataset": "another"}
+    shutil.copytree(frozen / "model", tmp_path / "renamed/model")
+    (tmp_path / "renamed/run.json").write_text(json.dumps(renamed), encoding="utf-8")
+    assert scored_on("apart", tmp_path / "renamed", 1) == "fold 1, held out of training"
+
+
+def test_what_a_model_has_seen_is_that_of_its_run_and_of_those_before(tmp_path: Path) -> None:
+    def run(name: str, **facts: Any) -> Path:
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+        return tmp_path / name
+
+    before = {"seen": {"organs": ["a", "b"], "liver": ["x"]}}
+    one = {"command": "train", "dataset": "organs", "training_cases": ["c", "b"]}
+    assert seen_by(run("one", **one, fold=0)) == {"organs": ["b", "c"]}
+    assert seen_by(run("two", **one, fold=0, **{"from": before})) == {"organs": ["a", "b", "c"], "liver": ["x"]}
+    folds = run("all", command="train", dataset="organs", fold="all", folds=[3, 4])
+    run("all/fold_3", **one, fold=3)
+    run("all/refit", **one | {"training_cases": ["a", "b", "c"]}, fold=None)
+    assert seen_by(folds) == seen_by(folds / "model") == {"organs": ["b", "c"]}
+    assert seen_by(folds / "refit") == {"organs": ["a", "b", "c"]}
+    assert seen_by(run("scans", command="pretrain", training_cases=["a"])) == {}
+    assert seen_by(tmp_path / "package.zip") == {}
 
 
 # A frozen encoder, and a slow one
@@ -295,23 +342,22 @@ def test_the_coarse_model_starts_from_the_packages_coarse_model_or_afresh(
             assert coarse.recipe.training.encoder_rate == 1
 
 
-def test_every_fold_starts_from_the_same_model(
-    adapted: Callable[..., Recipe], model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_every_fold_starts_from_the_same_model_and_the_summary_says_what_it_has_seen(
+    frozen: Path, adapted: Callable[..., Recipe], dataset: Path, cache: Path, tmp_path: Path
 ) -> None:
-    class EnoughError(Exception):
-        pass
-
-    starts: list[Any] = []
-
-    def record(*_: Any, **options: Any) -> None:
-        starts.append(options["start"])
-        raise EnoughError
-
-    monkeypatch.setattr(folds, "train", record)
-    start = Start.read(model)
-    with pytest.raises(EnoughError):
-        train_folds(adapted(), open_dataset(dataset), tmp_path / "run", start=start, device=CPU)
-    assert starts == [start]
+    short, start = adapted("training.epochs=1", "training.steps_per_epoch=1"), Start.read(frozen)
+    result = train_folds(short, open_dataset(dataset), tmp_path / "run", start=start, device=CPU, cache=cache)
+    scored_on = []
+    for fold in range(5):
+        record, summary = (
+            json.loads((tmp_path / f"run/fold_{fold}" / name).read_text(encoding="utf-8"))
+            for name in ("run.json", "validation/summary.json")
+        )
+        assert record["from"]["sha256"] == start.package.sha256
+        scored_on.append(summary["scored_on"])
+    assert scored_on[0] == "fold 0, held out of training"
+    assert all(text.endswith(f", but 1 of 1 were in the training of {frozen}") for text in scored_on[1:])
+    assert result.summary["scored_on"] == f"{folds.SCORED_ON}, but 4 of 5 were in the training of {frozen}"
 
 
 def test_two_processes_with_a_frozen_encoder_have_the_losses_of_one(
