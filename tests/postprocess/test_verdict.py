@@ -38,6 +38,11 @@ def test_what_helps_one_fold_only_gains_nothing_that_was_held_out():
     assert not found.kept
 
 
+def test_a_gain_too_small_to_be_read_in_a_summary_is_not_worth_a_rule():
+    assert not verdict([0.5] * 4, [0.50009] * 4, folds=[0, 0, 1, 1]).kept
+    assert verdict([0.5] * 4, [0.50011] * 4, folds=[0, 0, 1, 1]).kept
+
+
 def test_a_fold_is_tried_with_what_the_others_chose():
     found = verdict([0.5, 0.5, 0.5], [0.9, 0.6, 0.6], [0.4, 0.7, 0.7], folds=[0, 1, 2])
     assert found.held_out.tolist() == [0.4, 0.6, 0.6]  # folds 1 and 2 choose the second for 0, which it harms
