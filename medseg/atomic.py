@@ -77,6 +77,34 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Keep what a path stands for to this process until the block ends; say whether no other has it already.
+
+    The claim is a hidden empty file at `path`, which stays. A process that dies lets go of it, and its children have no
+    part in it. Where the system has no such locks (Windows), or the disk has none, whoever asks has it.
+
+    Raises:
+        UnwritableError: no permission, no space, or no such place.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    try:
+        file = path.open("ab")
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            yield error.errno not in (errno.EACCES, errno.EAGAIN)
+        else:
+            yield True
+
+
 def unwritable(path: Path, error: OSError) -> UnwritableError:
     """Return the error for a place that the system would not let us write to."""
     return UnwritableError(

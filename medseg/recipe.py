@@ -163,7 +163,8 @@ class Training(Section):
     """Largest norm of the gradient."""
     average: float = Field(default=0.0, ge=0, lt=1)
     """Decay of the weights' exponential moving average from step to step, 0.999 for instance, which then is validated
-    and kept instead of the weights themselves; 0 averages nothing."""
+    and kept instead of the weights themselves; 0 averages nothing. It never looks back over more than about a ninth of
+    the steps so far, so that it lets go of the first ones: 0.999 needs 9000 steps to come to its own."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 where the device multiplies it fast, otherwise fp32. With `fp32`, NVIDIA GPUs do not round it to
     TF32."""

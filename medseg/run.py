@@ -63,6 +63,11 @@ class Run:
         return self.folder / MODEL
 
     @property
+    def claim(self) -> Path:
+        """What a process that trains into the folder keeps to itself."""
+        return self.folder / ".training"
+
+    @property
     def coarse(self) -> Path:
         """The run of the coarse model, where the recipe has one."""
         return self.folder / "coarse"

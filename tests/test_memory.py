@@ -1,5 +1,7 @@
 """Whatever runs out of memory says so in words of its own."""
 
+import errno
+
 import pytest
 import torch
 
@@ -20,6 +22,10 @@ from medseg.memory import out_of_memory
         RuntimeError("Invalid buffer size: 24.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to"),
+        RuntimeError(
+            "Caught _ArrayMemoryError in DataLoader worker process 0.\nUnable to allocate 8.00 GiB for an array"
+        ),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("Exception from src/inference/src/cpp/infer_request.cpp:223: std::bad_alloc"),
     ],
     ids=str,
@@ -35,6 +41,7 @@ def test_every_library_is_understood(error: Exception) -> None:
         RuntimeError("GET was unable to find an engine to execute this computation"),  # of a GPU too old, as a rule
         RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's "
                      "workers are out of shared memory."),
+        OSError(errno.ENOSPC, "No space left on device"),
         ValueError("out of memory"),
     ],
     ids=str,

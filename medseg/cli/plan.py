@@ -53,7 +53,7 @@ def plan_command(
     dataset = open_dataset(data, manifest=manifest)
 
     from medseg.device import choose_device
-    from medseg.plan import plan
+    from medseg.plan import fold_held_out, plan
 
     with reporting(quiet) as notify:
         planned = plan(
@@ -70,7 +70,7 @@ def plan_command(
     else:
         rows = [[choice.key, str(choice.value), choice.reason] for choice in planned.choices if choice.reason]
         print_table(f"The plan for {planned.facts.name}", ["key", "value", "reason"], rows)
-    folds = set(dataset.folds.values())
-    held_out = f" --fold {min(folds)}" if len(folds) > 1 else ""
+    fold = fold_held_out(dataset)
+    held_out = "" if fold is None else f" --fold {fold}"
     say(f"Wrote {out}; `medseg train {out} --data {data}{held_out} --out RUN` trains with it.")
     return FAILED if planned.facts.left_out else DONE

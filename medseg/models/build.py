@@ -70,7 +70,7 @@ def build_with_outputs(recipe: Recipe, *, channels: int, outputs: int, try_patch
         raise _unfit(
             recipe, error, "make each side of training.patch a multiple of 32, or mend [model.options]"
         ) from error
-    misfit = _misfit(copy.deepcopy(network), channels, patch) if try_patch else None
+    misfit = _misfit(copy.deepcopy(network), channels, patch, recipe.training.batch) if try_patch else None
     if misfit:
         raise _unfit(recipe, misfit, _remedy(recipe, channels, outputs)) from misfit
     return network
@@ -83,19 +83,28 @@ def _made(recipe: Recipe, channels: int, outputs: int, patch: tuple[int, int, in
     return SliceNetwork(network, patch.index(1)) if recipe.two_dimensional else network
 
 
-def _misfit(network: nn.Module, channels: int, patch: tuple[int, int, int]) -> Exception | None:
-    """Return what a network says against a patch; None if it takes it to logits of its sides.
+def _misfit(network: nn.Module, channels: int, patch: tuple[int, int, int], batch: int) -> Exception | None:
+    """Return what a network says against a patch, or a batch in training; None if it takes them to logits of its sides.
 
     On the meta device, where arrays are but their shapes: a patch costs neither time nor memory. The network is gone.
     """
-    try:
-        with torch.inference_mode():
-            logits = network.to("meta").eval()(torch.zeros(1, channels, *patch, device="meta"))
-        if tuple(logits.shape[2:]) != patch:
-            raise ValueError(f"the logits have sides {tuple(logits.shape[2:])}")
-    except MISFITS as error:
-        return error
+    network = network.to("meta")
+    for patches, training in ((1, False), (batch, True)):
+        try:
+            with torch.inference_mode():
+                logits = network.train(training)(torch.zeros(patches, channels, *patch, device="meta"))
+            if not isinstance(logits, Tensor) or tuple(logits.shape[2:]) != patch:
+                raise ValueError(f"it says {_spoken(logits)}{' in training' * training}, not one logit for each voxel")
+        except MISFITS as error:
+            return error
     return None
+
+
+def _spoken(logits: object) -> str:
+    """Return what a network says that is no batch of logits."""
+    if isinstance(logits, Tensor):
+        return f"logits with sides {tuple(logits.shape[2:])}"
+    return f"{len(logits)} answers" if isinstance(logits, list | tuple) else f"a {type(logits).__name__}"
 
 
 def _remedy(recipe: Recipe, channels: int, outputs: int) -> str:
@@ -105,7 +114,8 @@ def _remedy(recipe: Recipe, channels: int, outputs: int) -> str:
         i, j, k = (side if side == 1 else math.ceil(side / multiple) * multiple for side in patch)
         larger = (i, j, k)
         with suppress(*MISFITS):
-            if larger != patch and not _misfit(_made(recipe, channels, outputs, larger), channels, larger):
+            network = _made(recipe, channels, outputs, larger)
+            if larger != patch and not _misfit(network, channels, larger, recipe.training.batch):
                 return f"make training.patch {list(larger)}, of sides that it can halve, or mend [model.options]"
     return "mend [model.options]"
 

@@ -40,6 +40,7 @@ class CaseFacts:
         case_id: the case.
         shape: voxels along I, J and K.
         inside: the same of the box that is left when margins that hold nothing are cut off.
+        labelled: the same of the box around everything labelled; 0 where nothing is.
         spacing_mm: between voxel centres along I, J and K.
         middle_mm: where the middle of the scan lies.
         hounsfield: whether its intensities may be Hounsfield units.
@@ -49,6 +50,7 @@ class CaseFacts:
     case_id: str
     shape: Sides
     inside: Sides
+    labelled: Sides
     spacing_mm: Spacing
     middle_mm: Point
     hounsfield: bool
@@ -80,6 +82,7 @@ class Facts:
         labels: the names of all its labels, background left out.
         cases: those that can be read, at least one.
         intensities: for each channel; empty where no case shows a label.
+        partial: whether labels were drawn in some cases only.
         left_out: case id → why it cannot be used.
         seconds: how long it took to read the cases.
     """
@@ -89,6 +92,7 @@ class Facts:
     labels: tuple[str, ...]
     cases: tuple[CaseFacts, ...]
     intensities: tuple[Intensities, ...]
+    partial: bool
     left_out: dict[str, str]
     seconds: float
 

@@ -35,13 +35,16 @@ FEWEST_STEPS = 500
 STEPS_BEFORE_BATCH = 5000
 # However short the time, a step has so many voxels: smaller ones see too little, and keep no processor busy.
 STEP_VOXELS = 2**18
-# Twice the filters cost about four times the time: worth it when steps are plenty. Of a narrow network the first level,
-# where every voxel counts, has half as many: it scores the same in two thirds of the time.
-NARROW, WIDE, WIDE_COST, STEPS_FOR_WIDE = 16, 32, 4.0, 10_000
+# Twice the filters, and on the first level four times as many, cost about five times the time: worth it when steps are
+# plenty. Of a narrow network the first level, where every voxel counts, has half as many: it scores the same in two
+# thirds of the time.
+NARROW, WIDE, WIDE_COST, STEPS_FOR_WIDE = 16, 32, 5.0, 10_000
 MOST_DOUBLED, MOST_DOUBLED_2D = 10, 16
 # A patch that shows less of the median case does not know where it is; nnU-Net asks for a quarter, and else trains a
 # coarse network that looks first.
 LEAST_COVERED = 0.05
+# Between two patches in prediction: nnU-Net's.
+OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ def _largest(facts: Facts, budget: Budget, shape: Sides, voxels: float, first: i
     most = min(most, int(BATCH_OF_DATASET * dataset_voxels / math.prod(found.patch)))
     for batch in range(least + 1, most + 1):
         larger = at(found.patch, batch)
-        if not fits(larger) or larger.step_voxels > voxels / STEPS_BEFORE_BATCH:
+        if not fits(larger) or larger.step_voxels > voxels / (STEPS_FOR_WIDE if found.wide else STEPS_BEFORE_BATCH):
             break
         found = larger
     return found
@@ -199,6 +202,15 @@ def level_filters(patch: Sides, first: int) -> tuple[int, ...]:
     levels = 1 + max(halvings(side) for side in patch)
     doubled = [min(most, first * 2**level) for level in range(levels)]
     return (doubled[0] // 2 if first == NARROW else doubled[0], *doubled[1:])
+
+
+def windows_of(fitted: Fit, *, margin: int = 0) -> int:
+    """Return how many patches cover the median case in prediction, continued by a margin on every side."""
+    counts = []
+    for size, side in zip(fitted.shape, fitted.patch, strict=True):
+        beyond = max(size - side, 0) + (2 * margin if side > 1 else 0)
+        counts.append(1 + math.ceil(beyond / max(1.0, side * (1 - OVERLAP))))
+    return math.prod(counts)
 
 
 def _millions(voxels: float) -> str:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from medseg.plan.facts import Facts
 
-# Things lie in the same order where they do in so many of the cases that show both.
-NEARLY_ALL = 0.95
+# Things lie in the same order where they do in so many of the cases that show both, and these are so many of all.
+NEARLY_ALL, OFTEN_ENOUGH = 0.95, 0.1
 MIDDLE = "the scan's middle"
 # How one thing lies to another that has a lower coordinate: to the right, the front and the head.
 BEYOND = ("to the right of", "in front of", "above")
@@ -22,14 +22,14 @@ SIDES = {"left", "right", "l", "r", "lt", "rt"}
 
 def sided(facts: Facts) -> str | None:
     """Return a label that is told from another by its side, going by its name; None without one."""
-    return next((name for name in facts.found if SIDES & set(re.split("[^a-z]+", name.lower()))), None)
+    return next((name for name in facts.found if SIDES & set(re.split("[^a-z0-9]+", name.lower()))), None)
 
 
 def order(facts: Facts, axis: int) -> str | None:
     """Return what lies in the same order along an axis in nearly all cases, in words; None where nothing does.
 
-    Labels are held against each other and against the middle of the scan. Of several pairs it is the one that most
-    cases show.
+    Labels are held against each other and against the middle of the scan; pairs that hardly any case shows are passed
+    over. Of several pairs it is the one that most cases show.
 
     Args:
         facts: the dataset's.
@@ -42,8 +42,8 @@ def order(facts: Facts, axis: int) -> str | None:
         apart = places[first] - places[second]
         shown = int(np.count_nonzero(~np.isnan(apart)))
         beyond, before = int(np.count_nonzero(apart > 0)), int(np.count_nonzero(apart < 0))
-        alike = max(beyond, before)
-        if alike >= NEARLY_ALL * max(1, shown) and (shown, alike) > best:
+        alike, least = max(beyond, before), max(1.0, OFTEN_ENOUGH * len(facts.cases))
+        if shown >= least and alike >= NEARLY_ALL * shown and (shown, alike) > best:
             best = shown, alike
             one, other = (first, second) if beyond >= before else (second, first)
             words = f"{_spoken(one)} lies {BEYOND[axis]} {_spoken(other)} in {alike} of {shown} cases"

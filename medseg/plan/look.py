@@ -1,7 +1,7 @@
 """Look: read every case of a dataset once, and keep what a recipe depends on."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medseg.axes import Sides
 from medseg.dataset import Dataset
 from medseg.errors import ManifestError, MedsegError, NoCasesError
 from medseg.labels import LabelSet
@@ -42,17 +43,17 @@ def look_at(dataset: Dataset, *, notify: Notify = ignore) -> Facts:
         NoCasesError: the dataset has no labelled case, or none can be read.
         ManifestError: no case shows any of the labels.
     """
-    dataset.split(None)
+    dataset.sides(None)
     started = time.perf_counter()
     cases: list[CaseFacts] = []
-    samples: list[Samples] = []
+    samples: dict[str, Samples] = {}
     left_out: dict[str, str] = {}
     for case, seen in _each(dataset, dataset.cases, notify):
         if isinstance(seen, MedsegError):
             left_out[case.case_id] = f"{seen.code} {seen}"
         else:
             cases.append(seen[0])
-            samples.append(seen[1])
+            samples[case.case_id] = seen[1]
     if not cases:
         raise NoCasesError(
             f"looking at {dataset.manifest.name}",
@@ -64,7 +65,8 @@ def look_at(dataset: Dataset, *, notify: Notify = ignore) -> Facts:
         modalities=tuple(name for _, name in sorted(dataset.manifest.modality.items())),
         labels=tuple(label.name for label in dataset.manifest.label_set),
         cases=tuple(cases),
-        intensities=_intensities(np.concatenate(samples, axis=1)),
+        intensities=_intensities(cases, samples),
+        partial=dataset.partial(dataset.manifest.label_set),
         left_out=left_out,
         seconds=time.perf_counter() - started,
     )
@@ -117,12 +119,21 @@ def look_at_case(dataset: Dataset, case: Case) -> tuple[CaseFacts, Samples]:
         case_id=case.case_id,
         shape=whole.shape,
         inside=inside.shape,
+        labelled=labelled_box(ids, labels, volume.geometry),
         spacing_mm=whole.spacing_mm,
         middle_mm=point(volume.geometry, (np.array(volume.geometry.shape) - 1) / 2),
         hounsfield=tomograms and not hu_remarks(volume),
         labels=label_facts(ids, labels, volume.geometry),
     )
     return facts, _samples(volume, ids, labels)
+
+
+def labelled_box(ids: NDArray[Any], labels: LabelSet, geometry: Geometry) -> Sides:
+    """Return the sides of the box around all labels of a label map, its axes turned to RAS; 0 without any."""
+    shown = np.isin(ids, [label.id for label in labels])
+    if not shown.any():
+        return 0, 0, 0
+    return prepared_geometry(Volume(shown[None].astype(np.uint8), geometry), Preprocess(crop="foreground")).shape
 
 
 def label_facts(ids: NDArray[Any], labels: LabelSet, geometry: Geometry) -> dict[str, LabelFacts]:
@@ -141,7 +152,7 @@ def label_facts(ids: NDArray[Any], labels: LabelSet, geometry: Geometry) -> dict
             voxels=voxels,
             volume_ml=volume_mm3 / 1000,
             components=int(ndimage.label(mask)[1]),
-            thickness_mm=4 * volume_mm3 / surface_mm2(mask, spacing_mm),
+            thickness_mm=4 * volume_mm3 / surface_mm2(mask, spacing_mm, within=ids.shape),
             centre_mm=point(geometry, np.argwhere(mask).mean(axis=0) + [part.start for part in box]),
         )
     return found
@@ -153,13 +164,16 @@ def point(geometry: Geometry, voxel: NDArray[np.float64]) -> Point:
     return x, y, z
 
 
-def surface_mm2(mask: NDArray[np.bool_], spacing_mm: Spacing) -> float:
-    """Return the area of the voxel faces between a mask, shape (I, J, K), and what is around it; 0 for an empty one."""
+def surface_mm2(mask: NDArray[np.bool_], spacing_mm: Spacing, *, within: Sequence[int]) -> float:
+    """Return the area of the voxel faces between a mask, shape (I, J, K), and what is around it; 0 for an empty one.
+
+    Along an axis of which the scan it is `within`, of three sides, has one slice only, nothing is known of what is
+    around it, and there are no faces; a scan of one voxel has all of its six.
+    """
     padded = np.pad(mask, 1)
     area = float(np.prod(spacing_mm))
-    return sum(
-        float(np.count_nonzero(np.diff(padded, axis=axis))) * area / side for axis, side in enumerate(spacing_mm)
-    )
+    known = [axis for axis, side in enumerate(within) if side > 1] or range(3)
+    return sum(float(np.count_nonzero(np.diff(padded, axis=axis))) * area / spacing_mm[axis] for axis in known)
 
 
 def _samples(volume: Volume, ids: NDArray[Any], labels: LabelSet) -> Samples:
@@ -174,8 +188,14 @@ def _samples(volume: Volume, ids: NDArray[Any], labels: LabelSet) -> Samples:
     return np.concatenate(picked, axis=1)
 
 
-def _intensities(samples: Samples) -> tuple[Intensities, ...]:
-    """Return the percentiles of each channel; nothing where there are no samples."""
-    if not samples.shape[1]:
+def _intensities(cases: Sequence[CaseFacts], samples: Mapping[str, Samples]) -> tuple[Intensities, ...]:
+    """Return the percentiles of each channel; nothing where there are no samples.
+
+    Of CTs those count that are in Hounsfield units, unless none of these shows a label.
+    """
+    proper = [samples[case.case_id] for case in cases if case.hounsfield]
+    several = proper if any(some.size for some in proper) else list(samples.values())
+    together = np.concatenate(several, axis=1)
+    if not together.size:
         return ()
-    return tuple(Intensities(*map(float, row)) for row in np.percentile(samples, [0.5, 50, 99.5], axis=1).T)
+    return tuple(Intensities(*map(float, row)) for row in np.percentile(together, [0.5, 50, 99.5], axis=1).T)

@@ -86,10 +86,17 @@ def plan(
     recipe = as_recipe(designed.choices)
     notify(Progress("measure", 1, 2, note="the network chosen"))
     speed = measured_speed(recipe, channels=channels, labels=labels, workers=workers, device=device)
-    timed = schedule(facts, designed.fit, speed, minutes=minutes, prediction=recipe.prediction)
+    held_out = len(dataset.sides(fold_held_out(dataset))[1])
+    timed = schedule(facts, designed.fit, speed, minutes=minutes, recipe=recipe, held_out=held_out)
     message = "" if designed.fit.bytes <= given else f"Even the smallest patch takes {memory_text(designed.fit.bytes)}."
     notify(Progress("measure", 2, 2, message=message))
     return Plan(facts, (*designed.choices, *timed), _heading(facts, budget, device))
+
+
+def fold_held_out(dataset: Dataset) -> int | None:
+    """Return the fold that the minutes leave time to score: the first; None, for every case, where there is but one."""
+    folds = set(dataset.folds.values())
+    return min(folds) if len(folds) > 1 else None
 
 
 def _heading(facts: Facts, budget: Budget, device: torch.device) -> str:

@@ -3,18 +3,16 @@
 Each rule gives its reason, which stands in the recipe above its value.
 """
 
-import math
 from dataclasses import dataclass
 
 from medseg.plan.augmentation import augmentation, flip_axes
 from medseg.plan.budget import Budget
 from medseg.plan.choice import Choice
+from medseg.plan.coarse import coarse
 from medseg.plan.facts import Facts
-from medseg.plan.fit import STEPS_BEFORE_BATCH, Fit, fit
+from medseg.plan.fit import OVERLAP, STEPS_BEFORE_BATCH, Fit, fit
 from medseg.plan.grid import crop, crops, flat_axis, window
 
-# nnU-Net's: half a patch between two of them.
-OVERLAP = 0.5
 # Of patches centred on a label: nnU-Net's third where a patch shows most of a case, more where labels are rare.
 OFTEN, RARE_SHARE = 0.33, {0.10: 0.33, 0.01: 0.5, 0.0: 0.67}
 MOST_COVERED = 0.5
@@ -62,6 +60,7 @@ def design(facts: Facts, budget: Budget, *, manifest: str | None = None) -> Desi
         *augmentation(facts, fitted, budget, mirrored=mirrored),
         *network(fitted),
         *training(facts, fitted, budget),
+        *coarse(facts, fitted, budget),
         Choice("prediction.overlap", OVERLAP, "half a patch is shared with the next one, as nnU-Net"),
         Choice("prediction.flips", list(axes), averaged),
         margin(fitted),
@@ -111,7 +110,7 @@ def training(facts: Facts, fitted: Fit, budget: Budget) -> list[Choice]:
         slices = f"slices, for {fitted.shape[fitted.flat]} that lie so far apart say little of each other"
         patch = f"{slices}; the median case has {shape} voxels"
     elif fitted.covered < 0.25:
-        patch += "; nnU-Net would have a coarse network look first, which recipes cannot yet"
+        patch += "; nnU-Net would have a coarse network look first, and a fine one follow it everywhere"
     rate = WIDE_RATE if fitted.wide else NARROW_RATE
     held = f"training takes about {fitted.bytes / 1e9:.1f} GB of the {budget.memory_bytes / 1e9:.1f} GB given"
     return [
@@ -142,12 +141,3 @@ def margin(fitted: Fit) -> Choice:
         told = f"a case that fits the patch is seen from {2 ** len(wide)} places of it, which are averaged"
         return Choice(key, MARGIN, told)
     return Choice(key, 0, "what lies in a case is seen from several places as it is")
-
-
-def windows_of(fitted: Fit, *, margin: int = 0) -> int:
-    """Return how many patches cover the median case in prediction, continued by a margin on every side."""
-    counts = []
-    for size, side in zip(fitted.shape, fitted.patch, strict=True):
-        beyond = max(size - side, 0) + (2 * margin if side > 1 else 0)
-        counts.append(1 + math.ceil(beyond / max(1.0, side * (1 - OVERLAP))))
-    return math.prod(counts)

@@ -2,21 +2,20 @@
 
 import math
 
-from medseg.dataset import FOLDS
 from medseg.plan.choice import Choice
+from medseg.plan.coarse import SHARE_OF_COARSE
 from medseg.plan.facts import Facts
-from medseg.plan.fit import FEWEST_STEPS, Fit
+from medseg.plan.fit import FEWEST_STEPS, Fit, windows_of
 from medseg.plan.measure import Speed
-from medseg.plan.rules import windows_of
-from medseg.recipe import Prediction
+from medseg.recipe import Recipe
 
 # An epoch is about so long: it is what a crash may cost, and how often the loss is told.
 SECONDS_PER_EPOCH, MOST_EPOCHS = 60.0, 1000
 # Validations while training take no more than this part of the time, and are as many at most.
 SHARE_OF_VALIDATIONS, MOST_VALIDATIONS, MOST_CASES = 0.05, 10, 16
-# The average of the weights looks back over so much of the training; of a short one, which has hardly settled, it is
-# left out.
-SHARE_OF_AVERAGE, SETTLED_STEPS, LONGEST_AVERAGE = 0.2, 200, 0.9999
+# The average of the weights looks back over so much of the training (a ninth of it at most: `train/average.py`); of a
+# short one, which has hardly settled, it is left out.
+SHARE_OF_AVERAGE, SETTLED_STEPS, LONGEST_AVERAGE = 0.1, 200, 0.9999
 # A forward pass is a third of a step (the backward pass is twice as much).
 FORWARD = 1 / 3
 # Reading a case anew, resampling it and writing it takes about so many times as long as looking at it, when cases are
@@ -24,22 +23,26 @@ FORWARD = 1 / 3
 PREPARING = 2.0
 
 
-def schedule(facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, prediction: Prediction) -> tuple[Choice, ...]:
-    """Return epochs, steps, the weights' average and validations, for so many minutes with a fifth of the cases scored.
+def schedule(
+    facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, recipe: Recipe, held_out: int
+) -> tuple[Choice, ...]:
+    """Return epochs, steps, the weights' average and validations that fill so many minutes.
 
     Args:
         facts: the dataset's.
         fitted: patch, batch and network.
         speed: of that network on the machine that will train.
         minutes: from the command to the scores.
-        prediction: how the held-out cases are segmented at the end.
+        recipe: what has been chosen so far: how held-out cases are segmented, and whether a coarse network is trained.
+        held_out: the cases that are scored at the end.
     """
+    prediction, coarse = recipe.prediction, recipe.coarse
     window = FORWARD * speed.step / fitted.batch
     case = windows_of(fitted) * window
-    held_out = max(1, len(facts.cases) // FOLDS)
     final = held_out * windows_of(fitted, margin=prediction.margin) * window * 2 ** len(prediction.flips)
-    before = PREPARING * facts.seconds
-    left = max(60 * minutes - before - final, 0.2 * 60 * minutes)
+    before = PREPARING * facts.seconds * (2 if coarse else 1)
+    first = SHARE_OF_COARSE * 60 * minutes if coarse else 0.0
+    left = max(60 * minutes - before - first - final, 0.2 * 60 * minutes)
     cases, validations = _validations(case, held_out, SHARE_OF_VALIDATIONS * left)
     steps = max(1, int((left - validations * cases * case) / speed.seconds))
     epochs = max(1, min(MOST_EPOCHS, steps, round(steps * speed.seconds / SECONDS_PER_EPOCH)))
@@ -50,16 +53,30 @@ def schedule(facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, predict
     rest = f"{max(0.1, (before + final) / 60):.1f} minutes go to preparing and scoring"
     average = min(LONGEST_AVERAGE, round(1 - 1 / (SHARE_OF_AVERAGE * steps), 4)) if steps >= SETTLED_STEPS else 0.0
     averaged = f"an average of the weights over about {SHARE_OF_AVERAGE:.0%} of the steps is what is kept"
-    told = f"{steps} steps in {minutes:g} minutes, with one fold held out: {measured}; {rest}"
+    if coarse:
+        rest += f", and {first / 60:.1f} to the coarse network"
+    told = f"{steps} steps in {minutes:g} minutes, with {held_out} case(s) scored at the end: {measured}; {rest}"
     if steps < FEWEST_STEPS / 2:
         told += f". That is little: give more minutes for {FEWEST_STEPS} steps or more"
+    per_epoch = max(1, steps // epochs)
     return (
         Choice("training.epochs", epochs, told),
-        Choice("training.steps_per_epoch", max(1, steps // epochs), "an epoch takes about a minute, or less"),
+        Choice("training.steps_per_epoch", per_epoch, "an epoch takes about a minute, or less"),
         Choice("training.average", average, averaged if average else "weights are not averaged in so few steps"),
         Choice("training.validate_every", every, "the last epoch always has a validation"),
         Choice("training.validation_cases", cases, f"they take {cases * case:.2g} s each time"),
+        *_coarse(recipe, fitted, speed, seconds=first, steps_per_epoch=per_epoch),
     )
+
+
+def _coarse(recipe: Recipe, fitted: Fit, speed: Speed, *, seconds: float, steps_per_epoch: int) -> list[Choice]:
+    """Return the coarse network's epochs, which have as many steps as the fine one's."""
+    if not recipe.coarse:
+        return []
+    step = speed.seconds * math.prod(recipe.coarse.patch) / math.prod(fitted.patch)
+    epochs = max(1, round(seconds / (step * steps_per_epoch)))
+    reason = f"{SHARE_OF_COARSE:.0%} of the time, for a step of the coarse network takes {step:.2g} s at most"
+    return [Choice("coarse.epochs", epochs, reason)]
 
 
 def _validations(case: float, held_out: int, seconds: float) -> tuple[int, int]:

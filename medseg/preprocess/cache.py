@@ -19,7 +19,7 @@ from medseg.recipe import Preprocess, Sample
 from medseg.volume import LabelMap, Source, Volume, find_label_map, read_reference, read_volume, resample
 
 # Raise it when the arithmetic of preparing changes: it is part of every key, so old entries are no longer found.
-PREPARED_FORM = 3
+PREPARED_FORM = 4
 
 
 def prepare_case(

@@ -41,18 +41,19 @@ def prepared_geometry(volume: Volume, settings: Preprocess) -> Geometry:
         array = array[(slice(None), *map(slice, start, stop))]
         geometry = geometry.crop(start, stop)
     if settings.crop != "none":
-        low = 0.0 if settings.window_hu is None else settings.window_hu[0]
+        low = None if settings.window_hu is None else settings.window_hu[0]
         geometry = geometry.crop(*foreground_box(array, low))
     geometry = geometry.upright().reorient(settings.orientation)
     return geometry if settings.spacing_mm is None else geometry.with_spacing(settings.spacing_mm)
 
 
-def foreground_box(array: NDArray[Any], low: float) -> tuple[list[int], list[int]]:
+def foreground_box(array: NDArray[Any], low: float | None) -> tuple[list[int], list[int]]:
     """Return start and stop of the box that holds every voxel above `low` in any channel of (C, I, J, K).
 
-    Where there is none, the box is the whole grid.
+    Without a `low` it holds every voxel that is not 0, for tissue may be negative. Where there is none, the box is the
+    whole grid.
     """
-    above = np.any(array > low, axis=0)
+    above = np.any(array != 0 if low is None else array > low, axis=0)
     start, stop = [0, 0, 0], list(above.shape)
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)

@@ -10,8 +10,8 @@ class Average:
     """The exponential moving average of a network's weights.
 
     After each step, average ← d·average + (1 − d)·weights (Polyak and Juditsky 1992; Tarvainen and Valpola 2017), with
-    d = min(decay, (1 + steps) / (10 + steps)), which lets go of the first weights sooner. Buffers, such as the running
-    statistics of batch norm, are averages already, and are copied.
+    d = min(decay, (1 + steps) / (10 + steps)), which lets go of the first weights: it looks back over a ninth of the
+    steps at most. Buffers, such as the running statistics of batch norm, are averages already, and are copied.
 
     Args:
         network: what is trained; the average starts at its weights.

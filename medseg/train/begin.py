@@ -5,7 +5,7 @@ from medseg.atomic import write_text
 from medseg.errors import RecipeError, TrainingError
 from medseg.progress import Notify, Progress
 from medseg.recipe import Recipe
-from medseg.run import Run, as_line, read_lines
+from medseg.run import Run, as_line, read_lines, read_record
 from medseg.train.checkpoint import has_checkpoint
 from medseg.train.fingerprint import check_same_recipe, predicts_alike
 from medseg.train.trainer import Trainer
@@ -31,13 +31,14 @@ def check_folder(run: Run, *, resume: bool, notify: Notify) -> None:
             f"training into {run.folder}", found="it holds the results of a prediction", remedy="choose another --out"
         )
     folds = any(run.folder.glob("fold_*"))
-    if folds or (has_checkpoint(run.checkpoint) and not resume):
+    there = has_checkpoint(run.checkpoint) or run.record.exists() or run.model.exists()
+    if folds or (there and not resume):
         raise TrainingError(
             f"training into {run.folder}",
             found=f"a run is there already{', of all folds' * folds}",
             remedy="choose another --out" if folds else "add --resume to go on with it, or choose another --out",
         )
-    if resume and not has_checkpoint(run.checkpoint):
+    if not there and resume:
         message = f"there is nothing to resume in {run.folder}: training begins at the first step"
         notify(Progress("train", 0, 1, message=message))
 
@@ -49,8 +50,20 @@ def begin(run: Run, trainer: Trainer, recipe: Recipe, *, notify: Notify) -> None
     run whose recipe now predicts in another way is not finished any more: its cases are to be scored again.
 
     Raises:
-        TrainingError: the checkpoint is another run's, or of another recipe, or cannot be read.
+        TrainingError: the checkpoint is another run's, or of another recipe, or cannot be read; or there is none, and
+            a run is there that is not the finished one that is asked for.
     """
+    if not has_checkpoint(run.checkpoint) and (run.record.exists() or run.model.exists()):
+        check_same_recipe(run, recipe)
+        same = read_record(run.folder).get("fingerprint") == trainer.state.fingerprint
+        if not same or not predicts_alike(run, recipe):
+            raise TrainingError(
+                f"resuming the run {run.folder}",
+                found="it has no checkpoint any more, and is not the finished run of this recipe, dataset, fold, seed "
+                "and --from",
+                remedy=f"choose another --out, or start another run with this one's weights: --from {run.folder}",
+            )
+        return
     if has_checkpoint(run.checkpoint):
         check_same_recipe(run, recipe)
         trainer.load(run.checkpoint, notify=notify)

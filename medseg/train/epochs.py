@@ -34,8 +34,9 @@ def take_epochs(
 ) -> None:
     """Train from where the trainer stands to the end of the last epoch.
 
-    Every epoch ends with a line in the journal and a checkpoint; long ones have checkpoints within. However training
-    is broken off, by a signal for instance, where it stands is kept, unless amid a step.
+    Every epoch ends with a line in the journal and a checkpoint; there is one before each validation, too, and long
+    epochs have some within. However training is broken off, by a signal for instance, where it stands is kept, unless
+    amid a step.
 
     Args:
         run: where journal and checkpoints go.
@@ -57,9 +58,12 @@ def take_epochs(
     )
     with _kept(run, trainer):
         while trainer.state.epoch < trainer.settings.epochs:
+            due = validator if _is_due(trainer) else None
             with held():
                 _take_steps(run, trainer, samples, notify)
-            dice = _validate(run, trainer, validator)
+                if due:  # whole scans take long, and the most memory
+                    _save(run, trainer)
+            dice = _validate(run, trainer, due) if due else None
             with held():
                 _end_epoch(run, trainer, dice, notify)
 
@@ -100,13 +104,16 @@ def _take_steps(run: Run, trainer: Trainer, samples: Samples, notify: Notify) ->
         then = time.perf_counter()
 
 
-def _validate(run: Run, trainer: Trainer, validator: Validator | None) -> float | None:
-    """Return the Dice of the averaged weights when it is time, and keep those that had the best."""
-    state, settings = trainer.state, trainer.settings
-    epoch = state.epoch + 1
-    if validator is None or (epoch % settings.validate_every and epoch < settings.epochs):
-        return None
-    dice = validator.dice(most=settings.validation_cases)
+def _is_due(trainer: Trainer) -> bool:
+    """Say whether the epoch ends with a validation."""
+    epoch, settings = trainer.state.epoch + 1, trainer.settings
+    return epoch % settings.validate_every == 0 or epoch == settings.epochs
+
+
+def _validate(run: Run, trainer: Trainer, validator: Validator) -> float:
+    """Return the Dice of the averaged weights, and keep those that had the best."""
+    state = trainer.state
+    dice = validator.dice(most=trainer.settings.validation_cases)
     if state.best_dice is None or dice > state.best_dice:
         if rank() == 0:
             save_weights(run.checkpoint / "best.safetensors", trainer.averaged)

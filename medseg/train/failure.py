@@ -41,7 +41,7 @@ def explained(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         asked, found = f"training into {folder}", str(error)[:500]
         if out_of_memory(error):
             raise OutOfMemoryError(asked, found=found or "memory does not suffice", remedy=SMALLER) from error

@@ -18,6 +18,7 @@ from medseg.progress import Notify, Progress
 from medseg.recipe import Recipe
 from medseg.run import Run
 from medseg.train.cases import Failed
+from medseg.train.checkpoint import has_checkpoint
 from medseg.train.trainer import Trainer
 from medseg.train.validate import Validator
 
@@ -42,9 +43,10 @@ def score(run: Run, validator: Validator, scored_on: str, *, notify: Notify) -> 
 def finished(run: Run, trainer: Trainer) -> tuple[dict[str, Any], Failed] | None:
     """Return the summary of a run that has come to its end, and the cases left out of it; None of another.
 
-    The record is the last file that a run writes.
+    The record is the last file that a run writes; with it the checkpoint has served its purpose, and may be gone.
     """
-    if trainer.state.step < trainer.total or not run.record.is_file():
+    broken_off = has_checkpoint(run.checkpoint) and trainer.state.step < trainer.total
+    if broken_off or not run.record.is_file():
         return None
     summary, record = (json.loads(path.read_text(encoding="utf-8")) for path in (run.summary, run.record))
     return summary, record["failed"]

@@ -72,7 +72,7 @@ def train_folds(
         TrainingError: a run of a single fold is there already.
         MedsegError: as `train`.
     """
-    run, notify, device = Run(folder), options.get("notify", ignore), options["device"]
+    run, notify, device, start = Run(folder), options.get("notify", ignore), options["device"], options.get("start")
     if has_checkpoint(run.checkpoint):
         raise TrainingError(
             f"training all folds into {folder}",
@@ -86,7 +86,7 @@ def train_folds(
     results: list[TrainingResult] = []
     with Session(device).run(folder):
         if not begun:
-            _check(recipe, dataset, labels, folds=numbers, start=options.get("start"), cache=cache, notify=notify)
+            _check(recipe, dataset, labels, folds=numbers, start=start, cache=cache, notify=notify)
         for done, fold in enumerate(numbers):
             notify(Progress("folds", done, len(numbers), message=f"fold {fold}, {done + 1} of {len(numbers)}"))
             results.append(train(recipe, dataset, folder / f"fold_{fold}", fold=fold, cache=cache, **options))
@@ -96,18 +96,9 @@ def train_folds(
     failed = {case_id: error for result in results for case_id, error in result.failed.items()}
     if rank() > 0:  # the first process writes the tables, and may not be done
         return TrainingResult(run, {}, failed)
-    rows = [read_metrics(result.run.metrics) for result in results]
-    summary = _summary(numbers, rows, _scored_on(rows, options.get("start"), dataset.manifest.name))
-    write_text(run.recipe, recipe.to_toml())
-    write_metrics(run.metrics, [row for fold in rows for row in fold])
-    write_json(run.summary, summary)
-    folds = [result.run for result in results]
-    held_out = zip(folds, numbers, rows, strict=True)
-    chosen = choose_rules([table for fold in held_out for table in _tables(*fold, dataset, labels)])
-    write_json(run.folder / "postprocess.json", chosen.report)
-    helping = "; ".join(map(str, chosen.rules)) or "none helps"
-    notify(Progress("folds", len(numbers), len(numbers), message=f"rules that clean label maps: {helping}"))
-    _package(run, folds, chosen.rules, summary, refit=refit)
+    summary = _combine(
+        run, [result.run for result in results], recipe, dataset, start=start, refit=refit, notify=notify
+    )
     run.write_record(
         command="train",
         dataset=dataset.manifest.name,
@@ -135,6 +126,32 @@ def _check(
     check_batch(recipe)
     first_network(recipe, channels=dataset.manifest.channels, labels=labels, seed=0, start=start, notify=ignore)
     prepare_cases(dataset, recipe, labels, folds=folds, cache=cache, notify=notify)
+
+
+def _combine(
+    run: Run,
+    folds: Sequence[Run],
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    start: Start | None,
+    refit: bool,
+    notify: Notify,
+) -> dict[str, Any]:
+    """Write all folds' scores, the trial of the cleaning rules and the packages, and return the scores' summary."""
+    labels, numbers = chosen_labels(recipe, dataset), sorted(set(dataset.folds.values()))
+    rows = [read_metrics(fold.metrics) for fold in folds]
+    summary = _summary(numbers, rows, _scored_on(rows, start, dataset.manifest.name))
+    write_text(run.recipe, recipe.to_toml())
+    write_metrics(run.metrics, [row for fold in rows for row in fold])
+    write_json(run.summary, summary)
+    held_out = zip(folds, numbers, rows, strict=True)
+    chosen = choose_rules([table for fold in held_out for table in _tables(*fold, dataset, labels)])
+    write_json(run.folder / "postprocess.json", chosen.report)
+    helping = "; ".join(map(str, chosen.rules)) or "none helps"
+    notify(Progress("folds", len(folds), len(folds), message=f"rules that clean label maps: {helping}"))
+    _package(run, folds, chosen.rules, summary, refit=refit)
+    return summary
 
 
 def _scored_on(rows: Sequence[Sequence[CaseScore]], start: Start | None, dataset: str) -> str:

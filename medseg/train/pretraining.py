@@ -101,7 +101,10 @@ def pretrain(
         if done := finished(run, trainer):
             return PretrainingResult(run, *done)
         folders, failed = _prepared(recipe, scans, channels, cache or run.prepared, notify)
-        own, held_out = hold_out([scan for scan in scans.found if scan.case_id in folders])
+        sides = hold_out(scans.found)  # whatever could be prepared, nobody changes sides
+        own, held_out = ([scan for scan in side if scan.case_id in folders] for side in sides)
+        if not own:
+            raise nothing_left(failed, [scan.case_id for scan in sides[0]])
 
         stream = MaskedStream([folders[scan.case_id] for scan in own], recipe, seed=seed)
         take_epochs(run, trainer, stream, None, workers=workers, notify=notify)
@@ -119,6 +122,7 @@ def pretrain(
             run.write_record(
                 command="pretrain",
                 **session.as_json(),
+                fingerprint=trainer.state.fingerprint,
                 parameters=parameter_count(trainer.network),
                 training_seconds=round(sum(line["seconds"] for line in read_lines(run.journal)), 1),
                 training_cases=[scan.case_id for scan in own],

@@ -18,7 +18,9 @@ def seen_by(path: Path) -> Seen:
     Returns:
         Nothing for a package without its run, and for one that was pretrained, which was shown no labels.
     """
-    record = _record(path.parent if path.name == MODEL else path)
+    record = _record(path)
+    if not record and path.resolve().name == MODEL:  # a run's folder may have that name, too
+        record = _record(path.resolve().parent)
     if record.get("command") != "train":
         return {}
     seen = {dataset: set(cases) for dataset, cases in record.get("from", {}).get("seen", {}).items()}

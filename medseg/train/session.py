@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from medseg.across import joined, local_processes, processes
+from medseg.across import joined, local_processes, processes, rank
+from medseg.atomic import claimed
 from medseg.device import deterministic as deterministic_torch
+from medseg.errors import TrainingError
 from medseg.processor import cores, keep_freed_memory
 from medseg.progress import Notify, ignore
 from medseg.run import Run
@@ -44,6 +46,7 @@ class Session:
         """Give the run of a folder, with torch set up and the processes connected within the block.
 
         Raises:
+            TrainingError: another process is at work in the folder.
             MedsegError: as `explained` says, and UnwritableError where the folder cannot be made.
         """
         keep_freed_memory()
@@ -51,7 +54,15 @@ class Session:
         if self.device.index is not None and self.device.type == "cuda":  # pinned memory is the current one's
             torch.cuda.set_device(self.device)
         with explained(folder), deterministic_torch(self.deterministic), joined(self.device):
-            yield Run(folder)
+            run = Run(folder)
+            with claimed(run.claim) if rank() == 0 else nullcontext(True) as alone:
+                if not alone:
+                    raise TrainingError(
+                        f"training into {folder}",
+                        found="another process is training into it",
+                        remedy="wait for it to end, or choose another --out",
+                    )
+                yield run
 
     def as_json(self) -> dict[str, Any]:
         """Return what run.json says of it."""

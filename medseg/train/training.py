@@ -1,5 +1,7 @@
 """Train: a recipe and a dataset in, a run out."""
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +70,8 @@ def train(
     are kept in the checkpoint folder. Training that ends early (KeyboardInterrupt, an error…) leaves a checkpoint.
 
     Processes that torchrun started together share each batch, the preparing and the validation; they need one file
-    system, and one process or several train alike up to rounding. The first of them writes the run.
+    system, and one process or several train alike up to rounding, but for dropout, which each draws for itself. The
+    first of them writes the run.
 
     Args:
         recipe: every choice.
@@ -170,17 +173,30 @@ def _trainer(
         start=start,
         notify=ignore if has_checkpoint(run.checkpoint) else session.notify,
     )
-    case_ids = [case.case_id for case in dataset.cases]
-    facts = [labels.as_json(), dataset.manifest.name, case_ids, fold, session.seed]
-    started = fingerprint(recipe, *facts, *([start.package.sha256] if start else []))
+    started = fingerprint(
+        recipe,
+        *_taught(dataset, labels, fold),
+        session.seed,
+        *([hashlib.sha256(start.package.weights).hexdigest()] if start else []),
+    )
     device = session.device
     network, objective = for_training(network, device), Segmentation(recipe, labels, device)
     return Trainer(network, recipe, objective, device=device, seed=session.seed, state=State(started)), origin
 
 
+def _taught(dataset: Dataset, labels: LabelSet, fold: int | None) -> Iterator[Any]:
+    """Yield what a training learns: the labels, and the cases of both sides of the split with what is drawn in each."""
+    yield [[label.id, label.name, label.parts] for label in labels]
+    yield [sorted(labels.known_ids), sorted(labels.ignored_ids)]
+    yield [dataset.manifest.name, fold]
+    for side in dataset.split(fold, labels):
+        yield [[case.case_id, [label.name for label in dataset.present(case, labels)]] for case in side]
+
+
 def _outcome(run: Run, trainer: Trainer, cases: Cases) -> dict[str, Any]:
     """Return what run.json says of the network, the time and the cases."""
     return {
+        "fingerprint": trainer.state.fingerprint,
         "parameters": parameter_count(trainer.network),
         "training_seconds": round(sum(line["seconds"] for line in read_lines(run.journal)), 1),
         "training_cases": [case.case_id for case, _ in cases.training],

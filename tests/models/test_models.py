@@ -182,6 +182,17 @@ def test_the_next_larger_patch_that_fits_is_named(name: str, fitting: list[int])
     assert f"make training.patch {fitting}," in caught.value.remedy
 
 
+def test_what_fails_in_training_only_is_found_before_training() -> None:
+    normed = recipe_of("unet", options={"channels": [4, 8, 16], "num_res_units": 0, "norm": "batch"}, patch=(4, 4, 4))
+    assert build_network(normed, channels=1, labels=1)
+    alone = normed.model_copy(update={"training": normed.training.model_copy(update={"batch": 1})})
+    with pytest.raises(RecipeError, match="more than 1 value per channel"):
+        build_network(alone, channels=1, labels=1)
+    deep = recipe_of("dynunet", options={"filters": [4, 8, 16], "deep_supervision": True})
+    with pytest.raises(RecipeError, match="in training, not one logit for each voxel"):
+        build_network(deep, channels=1, labels=1)
+
+
 def test_trying_a_patch_takes_no_memory() -> None:
     recipe = recipe_of("unet", patch=(2**13, 2**13, 2**13))
     assert build_network(recipe, channels=1, labels=1)

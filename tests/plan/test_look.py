@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from phantoms import save_nifti
@@ -44,6 +45,7 @@ def test_sides_and_spacing_are_told_in_ras_with_and_without_margins(tmp_path: Pa
     assert case.shape == (12, 10, 8)
     assert case.inside == (9, 8, 6)
     assert case.spacing_mm == pytest.approx((2.0, 1.5, 3.0))
+    assert case.labelled == (4, 3, 2)
     assert facts.tomograms == case.hounsfield == (modality == "CT")
 
 
@@ -63,6 +65,28 @@ def test_intensities_are_those_inside_the_labels(tmp_path: Path) -> None:
     assert (channel.low, channel.median, channel.high) == (100, 105, 110)
 
 
+def test_scans_that_are_not_in_hounsfield_units_have_no_say_in_the_window(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path, cases=3)
+    image = nib.load(data / "image_2.nii.gz")
+    save_nifti(data / "image_2.nii.gz", np.asarray(image.dataobj) + 1024, TURNED)
+    facts = look_at(open_dataset(data))
+    assert [case.hounsfield for case in facts.cases] == [True, True, False]
+    assert (facts.intensities[0].low, facts.intensities[0].high) == (100, 110)
+    for number in range(2):  # the only label left is in that one
+        save_nifti(data / f"label_{number}.nii.gz", np.zeros((12, 8, 10), np.uint8), TURNED)
+    assert look_at(open_dataset(data)).intensities[0].low == 1144
+
+
+def test_a_label_that_no_case_was_drawn_for_is_no_reason_to_refuse_a_dataset(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path)
+    listing = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
+    listing["training"] = [case | {"labels_present": ["small_organ"]} for case in listing["training"]]
+    (data / "dataset.json").write_text(json.dumps(listing), encoding="utf-8")
+    facts = look_at(open_dataset(data))
+    assert facts.found == ("small_organ",)
+    assert facts.partial
+
+
 def test_facts_are_json(tmp_path: Path) -> None:
     facts = look_at(open_dataset(write_dataset(tmp_path)))
     assert json.loads(json.dumps(facts.as_json()))["cases"][1]["inside"] == [9, 8, 6]
@@ -80,8 +104,17 @@ def test_components_touch_at_faces_and_the_surface_of_nothing_is_0() -> None:
     ids = np.zeros((4, 4, 4), np.uint8)
     ids[0, 0, 0] = ids[1, 1, 1] = ids[3, 3, 2:] = 1
     assert label_facts(ids, LabelSet.from_ids([1]), Geometry(ids.shape, np.eye(4)))["label_1"].components == 3
-    assert surface_mm2(ids == 2, (1, 2, 3)) == 0
-    assert surface_mm2(ids[3:, 3:, 3:] == 1, (1, 2, 3)) == 2 * (2 * 3 + 1 * 3 + 1 * 2)
+    assert surface_mm2(ids == 2, (1, 2, 3), within=(4, 4, 4)) == 0
+    assert surface_mm2(ids[3:, 3:, 3:] == 1, (1, 2, 3), within=(4, 4, 4)) == 2 * (2 * 3 + 1 * 3 + 1 * 2)
+    assert surface_mm2(ids[3:, 3:, 3:] == 1, (1, 2, 3), within=(4, 4, 1)) == 2 * (2 * 3 + 1 * 3)
+    assert surface_mm2(ids[3:, 3:, 3:] == 1, (1, 2, 3), within=(1, 1, 1)) == 2 * (2 * 3 + 1 * 3 + 1 * 2)
+
+
+def test_a_disc_in_a_single_slice_is_as_thick_as_it_is_wide() -> None:
+    i, j = np.ogrid[:60, :60]
+    ids = (((i - 30) ** 2 + (j - 30) ** 2) < 20**2)[..., None].astype(np.uint8)
+    found = label_facts(ids, LabelSet.from_ids([1]), Geometry(ids.shape, np.eye(4)))["label_1"]
+    assert found.thickness_mm == pytest.approx(np.pi / 4 * 40, rel=0.05)
 
 
 def test_a_label_lies_where_the_world_has_it() -> None:

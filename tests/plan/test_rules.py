@@ -14,13 +14,14 @@ from medseg.models.networks import pooling
 from medseg.plan.augmentation import flip_axes
 from medseg.plan.budget import Budget
 from medseg.plan.choice import as_recipe
+from medseg.plan.coarse import looked_at
 from medseg.plan.facts import CaseFacts, Facts, Intensities, LabelFacts, Point
-from medseg.plan.fit import Fit, fit, scaled_patch
+from medseg.plan.fit import Fit, fit, scaled_patch, windows_of
 from medseg.plan.grid import crops, flat_axis, full_spacing, window
 from medseg.plan.layout import order
 from medseg.plan.measure import Speed
 from medseg.plan.memory import training_bytes, weight_count
-from medseg.plan.rules import design, margin, windows_of
+from medseg.plan.rules import design, margin
 from medseg.plan.schedule import schedule
 from medseg.recipe import Prediction, Recipe, parse_recipe
 
@@ -38,15 +39,18 @@ def case(
     names: tuple[str, ...] = ("liver",),
     thickness: float = 20.0,
     centre: Point = MIDDLE,
+    labelled: Sides | None = None,
 ) -> CaseFacts:
     label = LabelFacts(math.prod(shape) // 50, volume_ml=9.0, components=1, thickness_mm=thickness, centre_mm=centre)
-    return CaseFacts("a", shape, shape, spacing, MIDDLE, hounsfield, dict.fromkeys(names, label))
+    found = dict.fromkeys(names, label)
+    return CaseFacts("a", shape, shape, labelled or shape, spacing, MIDDLE, hounsfield, found)
 
 
 def facts(*cases: CaseFacts, modality: str = "CT", low: float = -43, high: float = 187, count: int = 1) -> Facts:
     several = (cases or (case(),)) * count
     names = tuple(several[0].labels)
-    return Facts("data", (modality,), names, several, (Intensities(low, (low + high) / 2, high),), {}, 3.0)
+    inside = (Intensities(low, (low + high) / 2, high),)
+    return Facts("data", (modality,), names, several, inside, partial=False, left_out={}, seconds=3.0)
 
 
 def fitted(what: Facts, budget: Budget) -> Fit:
@@ -82,8 +86,8 @@ def datasets(draw: st.DrawFn) -> Facts:
 def test_any_dataset_gets_a_recipe_that_its_network_and_memory_allow(what: Facts, budget: Budget) -> None:
     designed = design(what, budget)
     speed = Speed(step=1.0, draw=0.1, workers=budget.workers)
-    prediction = as_recipe(designed.choices).prediction
-    timed = schedule(what, designed.fit, speed, minutes=budget.minutes, prediction=prediction)
+    chosen = as_recipe(designed.choices)
+    timed = schedule(what, designed.fit, speed, minutes=budget.minutes, recipe=chosen, held_out=1)
     recipe = as_recipe((*designed.choices, *timed))
     patch, filters = recipe.training.patch, recipe.model.options["filters"]
     assert recipe.training.batch >= 2
@@ -219,6 +223,12 @@ def test_time_buys_a_wider_network() -> None:
     what = facts(count=50)
     assert [fitted(what, budget).wide for budget in (SHORT, PLENTY)] == [False, True]
     assert fitted(what, PLENTY).filters[-1] == 320
+    crop = facts(case((36, 50, 35), (1.0, 1.0, 1.0)), modality="MRI", count=230)
+    enough = (10_100 * 5 * 2 * 40 * 56 * 40) / (60 * 0.85 * SHORT.voxels_per_second)
+    just = fitted(crop, replace(SHORT, minutes=enough))
+    assert just.wide
+    assert just.batch == 2  # a larger batch would not leave 10,000 steps
+    assert not fitted(crop, replace(SHORT, minutes=0.95 * enough)).wide
 
 
 def test_less_memory_means_a_smaller_patch_and_in_the_end_the_smallest() -> None:
@@ -243,6 +253,7 @@ def test_less_memory_means_a_smaller_patch_and_in_the_end_the_smallest() -> None
         (("leftover",), ("I", "J", "K")),
         (("lobe-right.upper",), ("J", "K")),
         (("parotid_l", "parotid_r"), ("J", "K")),
+        (("vertebrae_l1", "label_r2"), ("I", "J", "K")),
     ],
 )
 def test_left_and_right_are_not_mirrored_where_labels_have_sides(names: tuple[str, ...], axes: tuple[str, ...]) -> None:
@@ -275,6 +286,14 @@ def test_the_order_of_two_labels_counts_and_cases_that_show_one_do_not() -> None
     assert order(what, 1) is None
 
 
+def test_a_label_that_hardly_any_case_shows_says_nothing_of_the_axes() -> None:
+    label = case().labels["liver"]
+    both = replace(case(), labels={"liver": label, "cyst": replace(label, centre_mm=(5.0, 5.0, 5.0))})
+    one, twenty = (replace(facts(), labels=("liver", "cyst"), cases=(case(),) * 19 + (both,) * n) for n in (1, 20))
+    assert flip_axes(one, fitted(one, SHORT))[0] == ("I", "J", "K")
+    assert flip_axes(twenty, fitted(twenty, SHORT))[0] == ()
+
+
 def recipe_of(what: Facts, budget: Budget) -> Recipe:
     return as_recipe(design(what, budget).choices)
 
@@ -305,6 +324,64 @@ def test_labels_that_no_case_shows_are_not_asked_for() -> None:
     assert recipe_of(facts(), SHORT).labels is None
 
 
+# --- a coarse network first
+
+LARGE = case((400, 400, 300), (0.9, 0.9, 1.5), labelled=(80, 60, 40), thickness=40.0)
+
+
+def test_a_coarse_network_looks_first_where_little_of_a_large_scan_is_labelled() -> None:
+    what = facts(LARGE, count=20)
+    designed = design(what, replace(SHORT, minutes=120))
+    chosen = as_recipe(designed.choices)
+    assert chosen.coarse is not None
+    assert min(chosen.coarse.spacing_mm) >= 1.5 * max(designed.fit.spacing_mm)
+    assert max(chosen.coarse.patch) <= 64
+    seen = zip(chosen.coarse.patch, chosen.coarse.spacing_mm, what.median_extent_mm(cropped=True), strict=True)
+    assert all(patch * side >= length for patch, side, length in seen)
+    assert looked_at(what) == pytest.approx((80 + 40 / 0.9) * (60 + 40 / 0.9) * (40 + 40 / 1.5) / (400 * 400 * 300))
+    assert chosen.coarse.model is not None
+    small, patch = chosen.coarse_recipe(["liver"]), chosen.coarse.patch
+    assert small.model.options["filters"][-1] <= chosen.model.options["filters"][-1]
+    assert build_network(small, channels=1, labels=1)
+    speed = Speed(step=1.0, draw=0.1, workers=0)
+    timed = schedule(what, designed.fit, speed, minutes=120, recipe=chosen, held_out=4)
+    recipe = as_recipe((*designed.choices, *timed))
+    assert recipe.coarse is not None
+    step = 1.1 * math.prod(patch) / math.prod(recipe.training.patch)
+    assert recipe.coarse.epochs * recipe.training.steps_per_epoch * step == pytest.approx(720, rel=0.2)
+    alone = schedule(what, designed.fit, speed, minutes=120, recipe=replaced(chosen, coarse=None), held_out=4)
+    assert math.prod(choice.value for choice in alone[:2]) > recipe.training.epochs * recipe.training.steps_per_epoch
+
+
+@pytest.mark.parametrize(
+    ("what", "minutes", "reason"),
+    [
+        (facts(replace(LARGE, labelled=(380, 300, 280)), count=20), 120, "too much for a coarse network"),
+        (replace(facts(LARGE, count=20), partial=True), 120, "cases lack labels"),
+        (facts(LARGE, count=20), 20, "too short"),
+        (
+            facts(case((400, 400, 300), (0.9, 0.9, 1.5), labelled=(80, 60, 40), thickness=3.0), count=20),
+            1e4,
+            "hardly coarser",
+        ),
+    ],
+)
+def test_why_there_is_no_coarse_network_is_told(what: Facts, minutes: float, reason: str) -> None:
+    choices = {choice.key: choice for choice in design(what, replace(SHORT, minutes=minutes)).choices}
+    assert choices["coarse"].value is None
+    assert reason in choices["coarse"].reason
+    assert as_recipe(choices.values()).coarse is None
+
+
+def test_of_what_a_patch_or_two_show_nothing_is_said() -> None:
+    keys = {choice.key for choice in design(facts(case((35, 50, 36), (1, 1, 1))), SHORT).choices}
+    assert not any(key.startswith("coarse") for key in keys)
+
+
+def replaced(recipe: Recipe, **changes: Any) -> Recipe:
+    return recipe.model_copy(update=changes)
+
+
 # --- time
 
 
@@ -312,22 +389,25 @@ def test_the_steps_fill_the_minutes_with_validation_and_scores() -> None:
     what = facts(count=50)
     found = fitted(what, SHORT)
     speed = Speed(step=0.5, draw=0.1, workers=0)
-    chosen = {choice.key: choice for choice in schedule(what, found, speed, minutes=60, prediction=Prediction())}
+    choices = schedule(what, found, speed, minutes=60, recipe=Recipe(), held_out=10)
+    chosen = {choice.key: choice for choice in choices}
     epochs, steps = chosen["training.epochs"].value, chosen["training.steps_per_epoch"].value
     assert 40 * 60 < epochs * steps * speed.seconds < 60 * 60
     assert epochs * 50 < epochs * steps * speed.seconds < epochs * 70
     assert "0.6 s" in chosen["training.epochs"].reason
+    assert "with 10 case(s) scored" in chosen["training.epochs"].reason
 
 
 def test_what_is_averaged_in_the_scores_leaves_fewer_steps() -> None:
     what, speed = facts(count=200), Speed(step=2.0, draw=0.1, workers=0)
     counts = ("training.epochs", "training.steps_per_epoch")
 
-    def steps(**prediction: Any) -> int:
-        chosen = schedule(what, fitted(what, SHORT), speed, minutes=200, prediction=Prediction(**prediction))
+    def steps(held_out: int = 40, **prediction: Any) -> int:
+        recipe = Recipe(prediction=Prediction(**prediction))
+        chosen = schedule(what, fitted(what, SHORT), speed, minutes=200, recipe=recipe, held_out=held_out)
         return math.prod(choice.value for choice in chosen if choice.key in counts)
 
-    assert steps(flips=("I",), margin=4) < steps(margin=4) < steps()
+    assert steps(flips=("I",), margin=4) < steps(margin=4) < steps() < steps(held_out=10)
 
 
 def test_a_case_that_fits_the_patch_is_seen_from_several_places_of_it() -> None:
@@ -344,9 +424,8 @@ def test_a_case_that_fits_the_patch_is_seen_from_several_places_of_it() -> None:
 
 def test_too_little_time_is_told() -> None:
     what = facts(count=50)
-    choices = schedule(
-        what, fitted(what, SHORT), Speed(step=5.0, draw=0, workers=0), minutes=1, prediction=Prediction()
-    )
+    speed = Speed(step=5.0, draw=0, workers=0)
+    choices = schedule(what, fitted(what, SHORT), speed, minutes=1, recipe=Recipe(), held_out=10)
     assert choices[0].value >= 1
     assert "give more minutes" in choices[0].reason
 

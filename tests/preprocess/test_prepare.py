@@ -92,6 +92,14 @@ def test_a_scan_without_foreground_is_kept_whole() -> None:
     assert foreground_box(np.zeros((1, 4, 3, 2)), 0) == ([0, 0, 0], [4, 3, 2])
 
 
+def test_without_a_window_tissue_may_be_negative() -> None:
+    array = np.zeros((2, 6, 5, 4), np.float32)
+    array[0, 1:4, 2:4, 1] = -0.3
+    array[1, 3, 3, 1:3] = 2
+    assert foreground_box(array, None) == ([1, 2, 1], [4, 4, 3])
+    assert foreground_box(np.zeros((1, 4, 3, 2)), None) == ([0, 0, 0], [4, 3, 2])
+
+
 @pytest.mark.parametrize(
     ("window_hu", "margin", "inside"),
     [((-57.0, 164.0), -57, -20), (None, 0, 5)],

@@ -333,6 +333,10 @@ def test_a_scan_that_cannot_be_used_is_left_out_and_named(small: Recipe, dataset
     assert error["code"] == "E_NOT_AN_IMAGE"
     assert any(case_id in message and error["code"] in message for message in told)
     assert record_of(tmp_path / "run")["failed"] == result.failed
+    sides = [[scan.case_id for scan in side] for side in hold_out(find_scans([copy]).found)]
+    assert case_id in sides[1]  # the first patient's: no other takes its place
+    assert record_of(tmp_path / "run")["validation_cases"] == []
+    assert record_of(tmp_path / "run")["training_cases"] == sides[0]
 
 
 def test_no_usable_scan_is_an_error_that_quotes_the_first(small: Recipe, tmp_path: Path) -> None:

@@ -174,6 +174,7 @@ def test_what_a_model_has_seen_is_that_of_its_run_and_of_those_before(tmp_path: 
     assert seen_by(folds) == seen_by(folds / "model") == {"organs": ["b", "c"]}
     assert seen_by(folds / "refit") == {"organs": ["a", "b", "c"]}
     assert seen_by(run("scans", command="pretrain", training_cases=["a"])) == {}
+    assert seen_by(run("model", **one, fold=0)) == {"organs": ["b", "c"]}  # a run of that name, and none above it
     assert seen_by(tmp_path / "package.zip") == {}
 
 

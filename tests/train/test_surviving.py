@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +23,11 @@ from medseg.models import unpack
 from medseg.package import load_package
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe, load_recipe
-from medseg.run import read_lines
+from medseg.run import Run, read_lines
 from medseg.train import TrainingResult, epochs, finish, train
 from medseg.train.checkpoint import _read
 from medseg.train.trainer import LEFT_OUT_AT_MOST, Trainer
+from medseg.train.validate import Validator
 
 CPU = torch.device("cpu")
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="copies this process, which Windows cannot")
@@ -318,8 +320,9 @@ def test_a_dead_worker_is_an_error_that_names_the_remedy(again: Any, undisturbed
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
-    ids=["host", "gpu", "torch"],
+    ids=["host", "gpu", "torch", "fork"],
 )
 def test_running_out_of_memory_is_an_error_that_says_what_helps(
     error: Exception, again: Any, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -338,6 +341,36 @@ def test_running_out_of_memory_is_an_error_that_says_what_helps(
     assert step_of(tmp_path / "run") == 6
     again()
     same(tmp_path / "run", undisturbed)
+
+
+def test_before_whole_scans_are_validated_there_is_a_checkpoint(
+    again: Any, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    dice = Validator.dice
+
+    def watched(self: Validator, *, most: int) -> float:
+        found.append(step_of(tmp_path / "run"))
+        return dice(self, most=most)
+
+    monkeypatch.setattr(Validator, "dice", watched)
+    again()
+    assert found[-1] == STEPS
+    assert found == [line["step"] for line in read_lines(tmp_path / "run/journal.jsonl") if line["validation_dice"]]
+    same(tmp_path / "run", undisturbed)
+
+
+def test_a_second_process_keeps_out_of_a_run(again: Any, tmp_path: Path) -> None:
+    code = "import sys, time; from pathlib import Path; from medseg.atomic import claimed\n"
+    code += "with claimed(Path(sys.argv[1])) as alone: print(alone, flush=True); time.sleep(60)"
+    claim = Run(tmp_path / "run").claim
+    with subprocess.Popen([sys.executable, "-c", code, str(claim)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        with pytest.raises(TrainingError, match="another process is training into it"):
+            again()
+        other.kill()
+    again()  # who dies lets go
 
 
 def test_what_has_no_deterministic_form_says_so(again: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from medseg.cli import main
 from medseg.dataset import Dataset, open_dataset
 from medseg.errors import MedsegError, NoCasesError, TrainingError
+from medseg.labels import ORGAN_COLOURS
 from medseg.metrics import read_metrics
 from medseg.models import unpack
 from medseg.package import load_package
@@ -125,6 +126,50 @@ def test_of_a_finished_run_nothing_is_done_again(run: Path, dataset: Path, recip
     again = train(load_recipe(str(recipe)), open_dataset(dataset), copy, fold=0, device=CPU, resume=True)
     assert again.summary == result.summary
     assert (copy / "run.json").is_file()
+
+
+def test_a_finished_run_whose_checkpoint_was_deleted_is_finished_and_never_trained_over(
+    run: Path, dataset: Path, recipe: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("prepared", "checkpoint")))
+    chosen, opened = load_recipe(str(recipe)), open_dataset(dataset)
+    kept = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    result = train(chosen, opened, copy, fold=0, device=CPU, resume=True)
+    assert result.summary == json.loads((copy / "validation" / "summary.json").read_text(encoding="utf-8"))
+    with pytest.raises(TrainingError, match="a run is there already"):
+        train(chosen, opened, copy, fold=0, device=CPU)
+    for other in ({"seed": 1}, {"fold": 1}):
+        with pytest.raises(TrainingError, match="no checkpoint any more"):
+            train(chosen, opened, copy, device=CPU, resume=True, **{"fold": 0, **other})
+    margin = load_recipe(str(recipe), ["prediction.margin=2"])
+    with pytest.raises(TrainingError, match="no checkpoint any more"):
+        train(margin, opened, copy, fold=0, device=CPU, resume=True)
+    with pytest.raises(TrainingError, match="another recipe"):
+        train(load_recipe(str(recipe), ["training.epochs=9"]), opened, copy, fold=0, device=CPU, resume=True)
+    assert {path: path.read_bytes() for path in kept} == kept
+    (copy / "run.json").unlink()  # before the record was written
+    with pytest.raises(TrainingError, match="no checkpoint any more"):
+        train(chosen, opened, copy, fold=0, device=CPU, resume=True)
+
+
+@pytest.mark.parametrize("change", [{"patient_id": "one"}, {"labels_present": ["liver"]}])
+def test_a_run_does_not_go_on_when_cases_have_changed_sides_or_labels(
+    run: Path, dataset: Path, recipe: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("prepared")))
+    training = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["training"]
+    moved = relisted(dataset, tmp_path / "data", training=[one | change for one in training[:2]] + training[2:])
+    with pytest.raises(TrainingError, match="another recipe, dataset, fold"):
+        train(load_recipe(str(recipe)), moved, copy, fold=0, device=CPU, resume=True)
+
+
+def test_the_colour_of_a_label_is_no_other_run(run: Path, dataset: Path, recipe: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("prepared")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ORGAN_COLOURS, "spleen", (1, 2, 3))
+        opened = open_dataset(dataset)
+        assert next(iter(opened.manifest.label_set)).colour == (1, 2, 3)
+        assert train(load_recipe(str(recipe)), opened, copy, fold=0, device=CPU, resume=True).summary
 
 
 def test_a_finished_run_that_is_to_predict_in_another_way_is_scored_again_with_the_same_weights(
