@@ -71,9 +71,8 @@ def variants() -> dict[str, Variant]:
     drawn = [name for name in (*SPATIAL, *INTENSITY) if getattr(augment, name)]
     changes = {
         "no-average": ["training.average=0"],
+        "average-0.95": ["training.average=0.95"],  # longer ones are cut to a ninth of a short training
         "average-0.99": ["training.average=0.99"],
-        "average-0.995": ["training.average=0.995"],
-        "average-0.999": ["training.average=0.999"],
         "flip-sides": ["augment.flip=0.5", 'augment.flip_axes=["I"]', 'prediction.flips=["I"]'],
         "flip-all": ["augment.flip=0.5", 'prediction.flips=["I", "J", "K"]'],
         "overlap-0.25": ["prediction.overlap=0.25"],
@@ -91,10 +90,10 @@ def variants() -> dict[str, Variant]:
         **{f"no-{name}": [f"augment.{name}=0"] for name in drawn},
         "no-intensity": [f"augment.{name}=0" for name in drawn if name in INTENSITY],
         "no-augmentation": [f"augment.{name}=0" for name in drawn],
-        **{f"rate-{rate}": [f"training.learning_rate={rate}"] for rate in ("5e-4", "1e-3", "4e-3", "8e-3")},
+        **{f"rate-{rate}": [f"training.learning_rate={rate}"] for rate in ("1.5e-3", "3e-3", "5e-3", "1e-2", "2e-2")},
         "warm-up-0.02": ["training.warm_up=0.02"],
         "warm-up-0.3": ["training.warm_up=0.3"],
-        "no-weight-decay": ["training.weight_decay=0"],
+        **{f"weight-decay-{decay}": [f"training.weight_decay={decay}"] for decay in ("0", "0.1", "0.3", "1")},
         "clip-12": ["training.gradient_clip=12"],
         "fp32": ["training.precision=fp32"],
     }

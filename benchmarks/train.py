@@ -10,8 +10,8 @@ cases are predicted as each way does it by default, on their own grids, and all 
 * The peers climb a ladder of times (`peers/ladder.py`): at each rung the clock stops, the weights of the moment predict
   the held-out cases, and training goes on. `peers/nnunet_train.py` and `peers/monai_train.py` say what each does.
 * medseg's learning rate falls to 0 by the end of a training, so what it knows halfway is not what it could know by
-  then. Each of its points is therefore a whole training, of as many epochs as end by the rung, sized by a first one of
-  a single epoch, and nothing is longer than the recipe. A training's time ends with its last checkpoint.
+  then. Each of its points is therefore a whole training, of as many steps as end by the rung, sized by a first one of a
+  single epoch, and nothing is longer than the recipe. A training's time ends with its last checkpoint.
 * `nnunet_short` is nnU-Net with its schedule cut to the time there is, for the same reason. It is looked at once, at
   the last rung.
 
@@ -164,29 +164,31 @@ def reference_of(dataset: Dataset, case: Case) -> tuple[LabelMap, LabelSet]:
 
 def medseg_trainings(options: argparse.Namespace, scans: list[Path]) -> Iterator[dict[str, Any]]:
     """Train as often as there are rungs, and predict after each training."""
-    first = medseg_training(options, scans, 1)
+    recipe = load_recipe(RECIPE).training
+    first = medseg_training(options, scans, epochs=1, steps=recipe.steps_per_epoch)
     yield first
     if first["failure"]:
         return
-    point = first["points"][0]
-    longest = load_recipe(RECIPE).training.epochs
-    room = ((60 * rung * SPARE - point["seconds"]) / point["step_seconds"] / point["steps"] for rung in options.minutes)
-    for epochs in sorted({min(longest, 1 + int(more)) for more in room if more >= 1}):
-        training = medseg_training(options, scans, epochs)
+    point, longest = first["points"][0], recipe.epochs * recipe.steps_per_epoch
+    room = ((60 * rung * SPARE - point["seconds"]) / point["step_seconds"] for rung in options.minutes)
+    for steps in sorted({min(longest, point["steps"] + int(more)) for more in room if more > 0}):
+        epochs = round(steps / recipe.steps_per_epoch)
+        training = medseg_training(options, scans, epochs=epochs, steps=steps // epochs)
         yield training
         if training["failure"]:
             break
 
 
-def medseg_training(options: argparse.Namespace, scans: list[Path], epochs: int) -> dict[str, Any]:
-    """Train for so many epochs in new folders, and predict."""
-    folder, program = options.out / "medseg" / str(epochs), Path(sys.executable).with_name("medseg")
+def medseg_training(options: argparse.Namespace, scans: list[Path], *, epochs: int, steps: int) -> dict[str, Any]:
+    """Train for so many epochs, of so many steps each, in new folders, and predict."""
+    folder, program = options.out / "medseg" / str(epochs * steps), Path(sys.executable).with_name("medseg")
     shutil.rmtree(folder, ignore_errors=True)
     cpu: list[str | Path] = ["--device", "cpu", "--quiet"]
     command = [program, "train", RECIPE, "--data", options.data, "--fold", str(options.fold), "--out", folder / "run"]
-    log = options.out / "logs" / f"medseg_{epochs}.txt"
+    command += ["--set", f"training.epochs={epochs}", "--set", f"training.steps_per_epoch={steps}"]
+    log = options.out / "logs" / f"medseg_{epochs * steps}.txt"
     began = time.time()
-    child = run([*command, "--set", f"training.epochs={epochs}", *cpu], log=log, limit_s=options.limit_s)
+    child = run([*command, *cpu], log=log, limit_s=options.limit_s)
     if child.failure:
         return result(child, [])
     seconds = (folder / "run" / "checkpoint" / "last.safetensors").stat().st_mtime - began
