@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Every number in the README, made again: bash benchmarks/readme_numbers.sh DATA OUT PEERS
+# The numbers in the README, made again: bash benchmarks/readme_numbers.sh DATA OUT PEERS
 # Run it in the checkout, with medseg[test] installed. DATA holds msd_hippocampus (Decathlon Task04), organs_ct
 # (TotalSegmentator's example scans) and chaos_ct (a CT of CHAOS). PEERS is the Python of
-# an environment made from benchmarks/requirements.txt. About 8 hours on 2 cores, and 9 hours for the last two lines.
+# an environment made from benchmarks/requirements.txt. About 8 hours on 2 cores, and a day for the last three lines.
 set -euo pipefail
 data=$1 out=$2 peers=$3
 mkdir -p "$out"
@@ -22,10 +22,14 @@ for classes in 2 20 118; do
     python benchmarks/predict.py "$out/predict" --data "$data" --peers "$peers" --model dynunet --classes "$classes" \
         --ways medseg,monai,nnunet
 done
+for preset in fast balanced accurate; do
+    python benchmarks/predict.py "$out/predict" --data "$data" --peers "$peers" --ways medseg --extra="--preset $preset"
+done
 medseg demo --out "$out/demo"
 python benchmarks/partial.py "$out/partial"
 
 medseg train hippocampus --data "$data/msd_hippocampus" --fold all --out "$out/hippocampus"
+python benchmarks/precision.py "$out/hippocampus/fold_0" --data "$data/msd_hippocampus"
 medseg train hippocampus_2d --data "$data/msd_hippocampus" --fold 0 --out "$out/hippocampus_2d"
 medseg plan "$data/msd_hippocampus" --minutes 30 --out "$out/planned.toml"
 medseg train "$out/planned.toml" --data "$data/msd_hippocampus" --fold 0 --out "$out/planned"
@@ -45,4 +49,5 @@ done
 
 python benchmarks/train.py "$out/train" --data "$data/msd_hippocampus" --peers "$peers" \
     --ways medseg,nnunet,nnunet_short,monai
+bash benchmarks/tried.sh "$data/msd_hippocampus" "$out/tried"
 python benchmarks/choices.py "$out/choices" --data "$data/msd_hippocampus" --minutes 5
