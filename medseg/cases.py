@@ -79,7 +79,7 @@ def find_cases(
 
     An input that is missing or holds no scan becomes a failed case, named after its path; so does each file or folder
     that cannot be opened, and every scan whose case id stands twice even with the folders above in front: their outputs
-    would overwrite each other. The others go on.
+    would overwrite each other. The others go on. A scan that is found twice is one case.
 
     Args:
         inputs: files, series folders, zips, or folders of any number of these.
@@ -96,7 +96,7 @@ def find_cases(
         try:
             found = look_through(path, notify=notify)
         except MedsegError as error:
-            refused.append(Case(path.name, path, error=error))
+            refused.append(Case(_called(path), path, error=error))
             continue
         scans = _no_outputs(found, path, out)
         sources += scans
@@ -104,12 +104,14 @@ def find_cases(
         passed_over += [(Path(name), reason) for name, reason in found.passed_over]
         if not scans and not found.refused:
             nothing = _only_outputs(path, found) or empty(path, found)
-            refused.append(Case(path.name, path, error=nothing, mentioned=_mentioned(found)))
+            refused.append(Case(_called(path), path, error=nothing, mentioned=_mentioned(found)))
     notify(Progress("find", len(sources), len(sources), message=_passed_over(passed_over)))
+    sources = _once(sources)
     if deidentify:
         cases = _numbered([*(Case(source.case_id, source.place, source) for source in sources), *refused])
     else:
-        cases = [*_single(tell_apart(sources)), *refused]
+        single = _single(tell_apart(sources))
+        cases = [*single, *_beside(refused, {case.case_id for case in single})]
     cases.sort(key=lambda case: (case.case_id, str(case.place)))
     return Cases(tuple(cases), passed_over=tuple(passed_over), inputs=tuple(inputs))
 
@@ -117,6 +119,30 @@ def find_cases(
 def _mentioned(found: Found) -> tuple[Path, ...]:
     """Return the files that were found and are no scans."""
     return (*(Path(name) for name, _ in found.passed_over), *(path for s in found.annotations for path in s.paths))
+
+
+def _called(path: Path) -> str:
+    """Return what a failed input is called: by its name, which `.` and `..` have only once they are looked up."""
+    return path.name if path.name not in ("", "..") else path.resolve().name or str(path)
+
+
+def _once(sources: Sequence[Source]) -> list[Source]:
+    """Return the sources without those that inputs name, or hold, again."""
+    by_place: dict[tuple[str | Path, ...], Source] = {}
+    for source in sources:
+        by_place.setdefault((source.case_id, *(path.resolve() for path in source.paths)), source)
+    return list(by_place.values())
+
+
+def _beside(refused: Sequence[Case], taken: set[str]) -> list[Case]:
+    """Return failed inputs with ids of their own: a scan's id is what its outputs stand under."""
+    apart: list[Case] = []
+    for case in refused:
+        names = (f"{case.case_id}_{n}" if n else case.case_id for n in count())
+        case_id = next(name for name in names if name not in taken)
+        taken = taken | {case_id}
+        apart.append(replace(case, case_id=case_id))
+    return apart
 
 
 def _numbered(cases: Sequence[Case]) -> list[Case]:

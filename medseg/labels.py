@@ -254,21 +254,24 @@ class LabelSet:
 
         Args:
             chosen: new name → the names of the labels that make it up; None keeps all. A label keeps the id of its
-                first part, so predictions and references speak the same ids.
+                first part, so predictions and references speak the same ids; a region that overlaps others, of its
+                first part that lies in none but those around all of it, for in a label map its id stands for it.
 
         Raises:
             UnknownNameError: a part that this set does not have.
-            RecipeError: two labels that would get the same id or name, or a region after one that lies within it.
+            RecipeError: two labels of the same name or parts, a region after one that lies within it, or one of which
+                every part lies in others.
         """
         if chosen is None:
             return self
         _check_names(list(chosen))
         by_name = {label.name: label for label in self.labels}
-        labels: list[Label] = []
+        made_of: dict[str, tuple[int, ...]] = {}
         for name, parts in chosen.items():
             sources = [choose(by_name, tidy(part), kind="label") for part in parts]
-            ids = tuple(id_ for source in sources for id_ in source.parts)
-            labels.append(Label(id=ids[0], name=tidy(name), parts=ids, colour=colour_of(tidy(name), ids[0])))
+            made_of[tidy(name)] = tuple(id_ for source in sources for id_ in source.parts)
+        own = {name: _own_id(name, made_of) for name in made_of}
+        labels = [Label(own[name] or ids[0], name, ids, colour_of(name, ids[0])) for name, ids in made_of.items()]
         for outer in range(1, len(labels)):
             for inner in labels[:outer]:
                 if set(inner.parts) < set(labels[outer].parts):
@@ -277,12 +280,17 @@ class LabelSet:
                         found=f"{labels[outer].name} comes after {inner.name}, and is painted over the whole of it",
                         remedy="name the outermost region first",
                     )
-        ids_taken = [label.id for label in labels]
-        if len(set(ids_taken)) != len(ids_taken):
+        if lacking := [name for name, id_ in own.items() if id_ is None]:
             raise RecipeError(
                 f"labels {', '.join(chosen)}",
-                found="two of them start with the same part, and so would share an id",
-                remedy="put a different part first in one of them",
+                found=f"every part of {lacking[0]} lies in another label, too, so that no id could stand for it",
+                remedy=f"leave {lacking[0]} out, or give it a part of its own",
+            )
+        if len({frozenset(ids) for ids in made_of.values()}) < len(made_of):
+            raise RecipeError(
+                f"labels {', '.join(chosen)}",
+                found="two of them are made of the same parts, and so would share an id",
+                remedy="leave one of them out",
             )
         return replace(self, labels=tuple(labels))
 
@@ -298,6 +306,13 @@ class LabelSet:
         if len(label.parts) == 1:
             return np.asarray(label_map == label.parts[0])
         return np.isin(label_map, label.parts)
+
+
+def _own_id(name: str, made_of: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Return the first of a label's ids that no other has but those that hold all of it; None where there is none."""
+    whole = set(made_of[name])
+    beside = [set(ids) for other, ids in made_of.items() if other != name and not whole <= set(ids)]
+    return next((id_ for id_ in made_of[name] if not any(id_ in ids for ids in beside)), None)
 
 
 def _check_names(names: Sequence[str]) -> None:

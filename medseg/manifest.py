@@ -171,7 +171,8 @@ class Manifest(BaseModel):
     @property
     def partial(self) -> dict[str, LabelSet]:
         """Case id → the labels that its reference has, for the cases that name them."""
-        return {case.case_id: self.labels_of(case) for case in self.training if case.labels_present is not None}
+        every = (*self.training, *self.test)
+        return {case.case_id: self.labels_of(case) for case in every if case.labels_present is not None}
 
 
 def read_manifest(path: Path) -> Manifest:

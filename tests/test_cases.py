@@ -76,6 +76,27 @@ def test_inputs_without_a_scan_are_failed_cases_and_the_others_go_on(tmp_path: P
     }
 
 
+def test_a_failed_input_never_has_the_id_of_a_scan(tmp_path: Path) -> None:
+    (tmp_path / "one" / "CT").mkdir(parents=True)
+    (tmp_path / "two" / "CT").mkdir(parents=True)
+    found = codes(scan(tmp_path / "CT.nii"), tmp_path / "one" / "CT", tmp_path / "two" / "CT")
+    assert found == {"CT": None, "CT_1": "E_EMPTY_FOLDER", "CT_2": "E_EMPTY_FOLDER"}
+
+
+def test_a_scan_that_is_named_twice_is_one_case(tmp_path: Path) -> None:
+    path = scan(tmp_path / "one" / "CT.nii")
+    series(tmp_path / "one" / "series")
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    assert codes(tmp_path / "one", path, tmp_path / "link") == {"CT": None, "series": None}
+
+
+def test_an_empty_folder_called_here_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "empty" / "below")
+    assert codes(Path()) == {"below": "E_EMPTY_FOLDER"}
+    assert codes(Path("..")) == {"empty": "E_EMPTY_FOLDER"}
+
+
 def test_a_folder_that_holds_only_what_is_passed_over_says_so(tmp_path: Path) -> None:
     series(tmp_path / "report", tags={"0008|0008": "ORIGINAL\\PRIMARY\\LOCALIZER"})
     found = find_cases([tmp_path])

@@ -76,7 +76,7 @@ def test_a_part_that_is_not_there_is_answered_with_the_nearest():
 
 def test_two_labels_cannot_share_an_id():
     with pytest.raises(RecipeError, match="would share an id"):
-        TUMOUR.select({"whole": ["oedema", "necrosis"], "core": ["oedema"]})
+        TUMOUR.select({"whole": ["oedema", "necrosis"], "all": ["necrosis", "oedema"]})
 
 
 def test_labels_overlap_only_where_they_share_a_part():
@@ -131,6 +131,29 @@ def test_a_region_that_would_hide_one_within_it_is_refused():
     assert [label.name for label in tumour.select(outermost_first)] == ["whole", "core"]
     with pytest.raises(RecipeError, match="is painted over the whole of it"):
         tumour.select(dict(reversed(outermost_first.items())))
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"whole": ["enhancing", "oedema", "necrosis"], "core": ["necrosis", "enhancing"]},
+        {"whole": ["enhancing", "necrosis", "oedema"], "core": ["enhancing", "necrosis"], "hot": ["enhancing"]},
+        {"one": ["oedema", "necrosis"], "other": ["necrosis", "enhancing"]},
+        {"one": ["necrosis", "oedema"], "other": ["necrosis", "enhancing"]},
+    ],
+    ids=["nested", "three", "side by side", "both begin alike"],
+)
+def test_in_a_label_map_a_regions_id_stands_for_it_alone_and_for_those_around_it(chosen):
+    labels = TUMOUR.select(chosen)
+    for label in labels:
+        shown = {other.name for other in labels if labels.mask(np.array([label.id]), other).any()}
+        assert shown == {other.name for other in labels if set(label.parts) <= set(other.parts)}
+    assert [label.name for label in labels] == list(chosen)
+
+
+def test_a_region_without_a_part_of_its_own_is_refused():
+    with pytest.raises(RecipeError, match="every part of whole lies in another label"):
+        TUMOUR.select({"whole": ["oedema", "necrosis"], "one": ["necrosis"], "other": ["oedema"]})
 
 
 def test_ids_without_names_are_called_by_their_number():

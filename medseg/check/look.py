@@ -1,6 +1,7 @@
 """Look: one case, read the way training and prediction will, and what was found."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ def look_at_case(dataset: Dataset, case: Case, expected: Expected) -> Look:
     _read_labels(look, dataset, case, volume.geometry if volume else None)
     for what, checksum in case.sha256.items():
         path = dataset.folder / (case.image[0] if what == "image" else case.label or "")
-        if path.is_file() and sha256_of(path) != checksum:
+        if path.is_file() and os.access(path, os.R_OK) and sha256_of(path) != checksum:
             look.note(altered(path))
     return look
 
