@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from medseg.choose import suggestion
 from medseg.complaints import complaints, keys_of
 from medseg.errors import ManifestError, MissingFileError
-from medseg.labels import LabelSet, alike, tidy
+from medseg.labels import ORGAN_COLOURS, LabelSet, alike, tidy
 from medseg.nnunet import NnUNetListing, is_nnunet
 from medseg.volume.source import stem
 
@@ -122,6 +122,16 @@ class Manifest(BaseModel):
 
     @field_validator("labels")
     @classmethod
+    def _are_ids(cls, value: dict[int, str]) -> dict[int, str]:
+        for id_, name in value.items():
+            if not 0 <= id_ <= HIGHEST_ID:
+                raise ValueError(f"{id_} ({name!r}) is no id of a label map, which are 0 to {HIGHEST_ID}")
+            if id_ == 0 and tidy(name) in ORGAN_COLOURS:
+                raise ValueError(f"0 is background, and cannot be {name!r}: give that an id of its own")
+        return value
+
+    @field_validator("labels")
+    @classmethod
     def _differ(cls, value: dict[int, str]) -> dict[int, str]:
         if found := alike(name for id_, name in value.items() if id_ != 0):
             raise ValueError(f"{found[0]!r} and {found[1]!r} are one name for two labels")
@@ -170,9 +180,15 @@ class Manifest(BaseModel):
 
     @property
     def partial(self) -> dict[str, LabelSet]:
-        """Case id → the labels that its reference has, for the cases that name them."""
+        """Case id → the labels that its reference has, for the cases that name them.
+
+        A reference's own name stands for its case, too, unless that is the id of another.
+        """
         every = (*self.training, *self.test)
-        return {case.case_id: self.labels_of(case) for case in every if case.labels_present is not None}
+        drawn = {case.case_id: self.labels_of(case) for case in every if case.labels_present is not None}
+        references = {stem(Path(case.label)): case.case_id for case in every if case.label and case.case_id in drawn}
+        ids = {case.case_id for case in every}
+        return drawn | {name: drawn[case_id] for name, case_id in references.items() if name not in ids}
 
 
 def read_manifest(path: Path) -> Manifest:

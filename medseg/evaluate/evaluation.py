@@ -50,7 +50,8 @@ def evaluate(
         labels: what to score, and what the references' ids mean; None takes the labels that the predictions' run.json
             names, or else those that the files of the case name, and every other id that occurs. Predictions and
             references that name their ids are matched with them by these names.
-        partial: case id → the labels that its reference has, where it lacks some; it is scored on these alone.
+        partial: case id, or a reference's name → the labels that it has, where it lacks some; it is scored on these
+            alone.
         notify: hears of each case.
 
     Raises:
@@ -72,7 +73,8 @@ def evaluate(
         case_id = pair.case_id
         message = ""
         try:
-            rows += _score(pair, labels, made_with, (partial or {}).get(case_id))
+            drawn = [(partial or {}).get(name) for name in (case_id, pair.reference.case_id)]
+            rows += _score(pair, labels, made_with, next((some for some in drawn if some is not None), None))
         except MedsegError as error:
             failed[case_id] = error
             message = f"{case_id}: {error.code} {error}"

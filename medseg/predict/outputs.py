@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from medseg.cases import Case, Cases
-from medseg.errors import MedsegError, NotASeriesError, OptionError
+from medseg.errors import NotASeriesError, OptionError
 from medseg.labels import LabelSet
 from medseg.overlay import write_overlay
 from medseg.predict.case_result import CaseResult
 from medseg.predict.formats import FORMATS, Format
 from medseg.predict.settings import Settings
-from medseg.predict.work import Work
+from medseg.predict.work import Work, explained
 from medseg.remarks import Remark
 from medseg.volume import LabelMap, Source
 
@@ -101,10 +101,9 @@ def draw(
     name = f"{OVERLAYS}/{result.case_id}.png"
     try:
         write_overlay(folder / name, work.scan, label_map, labels, window=window_hu, title=result.case_id)
-    except MedsegError as error:
-        result.warnings.append(error.as_json())
-    else:
         _record(name, folder, result)
+    except Exception as error:  # whatever it is
+        result.warnings.append(explained(error, f"drawing {result.case_id}").as_json())
 
 
 def _record(name: str, folder: Path, result: CaseResult) -> None:

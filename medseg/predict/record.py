@@ -1,10 +1,11 @@
 """Record: results.jsonl and run.json of an output folder. Several commands may write to them at once."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from medseg.atomic import locked, write_text
-from medseg.cases import Cases
+from medseg.cases import Case, Cases
 from medseg.errors import OptionError
 from medseg.predict.case_result import CaseResult
 from medseg.predict.outputs import remove_leftovers
@@ -30,7 +31,10 @@ class Record:
         _check_folder(run)
         self._run = run
         self._ids = {case.case_id for case in (*cases.own, *cases.elsewhere)}
-        self._elsewhere = {(case.case_id, case.named(deidentify)) for case in cases.elsewhere}
+        self._elsewhere: dict[str, list[Case]] = {}
+        for case in cases.elsewhere:
+            self._elsewhere.setdefault(case.case_id, []).append(case)
+        self._deidentify = deidentify
         self._facts = {
             "command": COMMAND,
             **facts,
@@ -65,10 +69,22 @@ class Record:
             others = [
                 result
                 for result in self.read()
-                if (result.case_id, result.input) in self._elsewhere
-                or (result.case_id not in self._ids and keep(result))
+                if self._is_anothers(result) or (result.case_id not in self._ids and keep(result))
             ]
             self._write([*others, *held])
+
+    def _is_anothers(self, result: CaseResult) -> bool:
+        """Say whether a result is that of a case of another shard, which may have spelt its place in another way.
+
+        What was spelt from another folder cannot be looked up here; then the case's id is believed.
+        """
+        path = Path(result.input)
+        for case in self._elsewhere.get(result.case_id, ()):
+            if result.input == case.named(self._deidentify):
+                return True
+            if not self._deidentify and (path.resolve() == case.place.resolve() or not path.exists()):
+                return True
+        return False
 
     def append(self, result: CaseResult) -> None:
         """Add a line to results.jsonl.

@@ -43,14 +43,14 @@ class Work:
         """Make what goes wrong in the block this case's result, so that the others go on."""
         try:
             yield
-        except MedsegError as error:
-            self.result.fail(error)
         except Exception as error:  # one case's surprise must not stop the others; its kind and words are kept
-            self.result.fail(_explained(error, f"predicting {self.case.place}"))
+            self.result.fail(explained(error, f"predicting {self.case.place}"))
 
 
-def _explained(error: Exception, asked: str) -> MedsegError:
+def explained(error: Exception, asked: str) -> MedsegError:
     """Return what went wrong as one of medseg's errors."""
+    if isinstance(error, MedsegError):
+        return error
     if out_of_memory(error):
         return OutOfMemoryError(
             asked,

@@ -295,6 +295,21 @@ def test_a_case_is_scored_on_the_labels_and_voxels_that_its_reference_has(tmp_pa
     assert summary["failed"]["spleen"]["code"] == "E_UNKNOWN_LABEL"
 
 
+@pytest.mark.parametrize("listed", ["training", "test"])
+def test_what_was_drawn_is_known_by_the_references_own_name_and_of_test_cases_too(tmp_path: Path, listed: str) -> None:
+    prediction, drawn = tmp_path / "somewhere.nii.gz", tmp_path / "a_drawn.nii.gz"
+    write_image(label_map((1, np.s_[0:2]), (2, np.s_[3:6])), prediction)
+    write_image(label_map((1, np.s_[0:2])), drawn)
+    case = {"image": "a.nii.gz", "label": "a_drawn.nii.gz", "labels_present": ["spleen"]}
+    whole = {"image": "b.nii.gz", "label": "b.nii.gz"}
+    labels = {"0": "background", "1": "spleen", "2": "liver"}
+    listing = {"modality": {"0": "CT"}, "labels": labels, "training": [whole], "test": []}
+    listing[listed] = [*listing[listed], case]  # type: ignore[misc]
+    (tmp_path / "dataset.json").write_text(json.dumps(listing))
+    assert evaluate(prediction, drawn, tmp_path / "out", "--labels", str(tmp_path / "dataset.json")) == 0
+    assert [row.label for row in read_metrics(tmp_path / "out" / "metrics.csv")] == ["spleen"]
+
+
 PREDICTED = LabelSet.from_names({1: "spleen", 4: "liver"})
 # The same organs in the numbers of another dataset.
 DATASET = LabelSet.from_names({1: "spleen", 4: "gallbladder", 5: "liver"})

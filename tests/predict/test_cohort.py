@@ -322,11 +322,20 @@ def test_a_volume_of_one_voxel_is_predicted(run: Path, tmp_path: Path) -> None:
     assert sitk.ReadImage(str(tmp_path / "out" / "dot.nii.gz")).GetSize() == (1, 1, 1)
 
 
-def test_an_overlay_that_cannot_be_written_is_a_warning(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "warning"),
+    [
+        (UnwritableError("drawing", found="no space", remedy="free some"), "E_UNWRITABLE"),
+        (MemoryError(), "E_MEMORY"),
+        (ZeroDivisionError(), "E_UNEXPECTED"),
+    ],
+    ids=["disk", "memory", "anything"],
+)
+def test_an_overlay_that_cannot_be_made_is_a_warning(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, warning: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise UnwritableError("drawing", found="no space", remedy="free some")
+        raise error
 
     write_image(house_volume(), tmp_path / "scan.nii")
     monkeypatch.setattr("medseg.predict.outputs.write_overlay", fail)
@@ -334,7 +343,7 @@ def test_an_overlay_that_cannot_be_written_is_a_warning(
     assert code == 0
     assert results["scan"]["status"] == "ok"
     assert results["scan"]["outputs"] == ["scan.nii.gz"]
-    assert [warning["code"] for warning in results["scan"]["warnings"]] == ["E_UNWRITABLE"]
+    assert [one["code"] for one in results["scan"]["warnings"]] == [warning]
 
 
 @pytest.mark.parametrize(("factor", "window"), [(1.0, (-100.0, 240.0)), (0.0005, None)])

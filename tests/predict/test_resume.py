@@ -342,6 +342,19 @@ def test_shards_one_after_the_other_make_one_record(run: Path, scans: Path, tmp_
         assert (parts / f"{case_id}.nii.gz").read_bytes() == (whole / f"{case_id}.nii.gz").read_bytes()
 
 
+def test_shards_that_spell_an_input_in_their_own_ways_make_one_record(
+    run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.chdir(scans)
+    assert predict(run, Path(), out, "--shard", "1/3") == 0
+    monkeypatch.chdir(scans.parent)
+    assert predict(run, Path(scans.name), out, "--shard", "2/3") == 0
+    assert predict(run, scans, out, "--shard", "3/3") == 0
+    assert [line["case_id"] for line in lines(out)] == list(CASES)
+    assert record(out)["cases"] == list(CASES)
+
+
 def test_a_shard_done_again_replaces_its_own_lines_only(run: Path, scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for number in (1, 2):

@@ -254,7 +254,7 @@ def test_an_mhd_file_without_its_voxels(tmp_path):
         read_volume(tmp_path / "a.mhd")
 
 
-@pytest.mark.parametrize("lacking", ["space", "space directions"])
+@pytest.mark.parametrize("lacking", ["space", "space directions", "space origin"])
 def test_a_nrrd_file_without_directions(tmp_path, lacking):
     path = tmp_path / "a.nrrd"
     sitk.WriteImage(to_itk(SCAN), str(path))

@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 # What a header needs to place its voxels; MetaImage has several names for one thing.
-NRRD_PLACE = (("space",), ("space directions",))
-META_PLACE = (("transformmatrix", "rotation", "orientation"), ("offset", "origin", "position"))
+NRRD_PLACE = (("space",), ("space directions",), ("space origin",))
+META_PLACE = (
+    ("transformmatrix", "rotation", "orientation"),
+    ("offset", "origin", "position"),
+    ("elementspacing", "elementsize"),
+)
+# NRRD's other spaces are the scanner's, or nobody's.
+PATIENT_SPACES = {"right-anterior-superior", "left-anterior-superior", "left-posterior-superior", "ras", "las", "lps"}
 
 
 def read_itk(path: Path) -> Volume:
@@ -25,7 +31,7 @@ def read_itk(path: Path) -> Volume:
 
     Raises:
         CorruptFileError: SimpleITK cannot read it, it is shorter than its header says, or its checksum does not hold.
-        NoAffineError: the header lacks directions or origin.
+        NoAffineError: the header lacks directions, origin or spacing, or means another space than the patient's.
         SingularAffineError: the directions squeeze space flat.
         SizeError: the scan is larger than any body.
         DimensionError: fewer than three axes, or more than four.
@@ -67,6 +73,13 @@ def _check_file(path: Path) -> None:
                 f"placing {path} in the patient",
                 found=f"its header lacks {' and '.join(missing)}",
                 remedy="set them once you know the scan's orientation, or convert from DICOM again",
+            )
+        space = header.get("space", "").strip().lower()
+        if nrrd and space.removesuffix("-time").removesuffix("t") not in PATIENT_SPACES:
+            raise NoAffineError(
+                f"placing {path} in the patient",
+                found=f"its header says where it lies in {space!r}, which is no space of the patient",
+                remedy="set it once you know the scan's orientation, or convert from DICOM again",
             )
         try:
             if nrrd and header.get("encoding") in ("gzip", "gz") and "data file" not in header:
