@@ -135,14 +135,18 @@ def _once(sources: Sequence[Source]) -> list[Source]:
 
 
 def _beside(refused: Sequence[Case], taken: set[str]) -> list[Case]:
-    """Return failed inputs with ids of their own: a scan's id is what its outputs stand under."""
+    """Return failed inputs with ids of their own, added to those taken: a scan's outputs stand under its id."""
     apart: list[Case] = []
     for case in refused:
-        names = (f"{case.case_id}_{n}" if n else case.case_id for n in count())
-        case_id = next(name for name in names if name not in taken)
-        taken = taken | {case_id}
+        case_id = _numbered_id(case.case_id, taken) if case.case_id in taken else case.case_id
+        taken.add(case_id)
         apart.append(replace(case, case_id=case_id))
     return apart
+
+
+def _numbered_id(case_id: str, taken: set[str]) -> str:
+    """Return a case id with the first number behind it that makes it one that is not taken."""
+    return next(name for n in count(1) if (name := f"{case_id}_{n}") not in taken)
 
 
 def _numbered(cases: Sequence[Case]) -> list[Case]:
@@ -153,7 +157,7 @@ def _numbered(cases: Sequence[Case]) -> list[Case]:
     for case in sorted(cases, key=lambda case: case.place.parts):
         case_id = case.case_id
         if case_id in repeated:
-            case_id = next(name for n in count(1) if (name := f"{case.case_id}_{n}") not in taken)
+            case_id = _numbered_id(case_id, taken)
             taken.add(case_id)
         source = case.source and replace(case.source, case_id=case_id)
         numbered.append(replace(case, case_id=case_id, source=source))

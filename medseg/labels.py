@@ -3,6 +3,7 @@
 import colorsys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -270,22 +271,23 @@ class LabelSet:
         for name, parts in chosen.items():
             sources = [choose(by_name, tidy(part), kind="label") for part in parts]
             made_of[tidy(name)] = tuple(id_ for source in sources for id_ in source.parts)
-        own = {name: _own_id(name, made_of) for name in made_of}
-        labels = [Label(own[name] or ids[0], name, ids, colour_of(name, ids[0])) for name, ids in made_of.items()]
-        for outer in range(1, len(labels)):
-            for inner in labels[:outer]:
-                if set(inner.parts) < set(labels[outer].parts):
-                    raise RecipeError(
-                        f"labels {', '.join(chosen)}",
-                        found=f"{labels[outer].name} comes after {inner.name}, and is painted over the whole of it",
-                        remedy="name the outermost region first",
-                    )
-        if lacking := [name for name, id_ in own.items() if id_ is None]:
-            raise RecipeError(
-                f"labels {', '.join(chosen)}",
-                found=f"every part of {lacking[0]} lies in another label, too, so that no id could stand for it",
-                remedy=f"leave {lacking[0]} out, or give it a part of its own",
-            )
+        for inner, outer in combinations(made_of, 2):
+            if set(made_of[inner]) < set(made_of[outer]):
+                raise RecipeError(
+                    f"labels {', '.join(chosen)}",
+                    found=f"{outer} comes after {inner}, and is painted over the whole of it",
+                    remedy="name the outermost region first",
+                )
+        labels: list[Label] = []
+        for name, ids in made_of.items():
+            own = _own_id(name, made_of)
+            if own is None:
+                raise RecipeError(
+                    f"labels {', '.join(chosen)}",
+                    found=f"every part of {name} lies in another label, too, so that no id could stand for it",
+                    remedy=f"leave {name} out, or give it a part of its own",
+                )
+            labels.append(Label(own, name, ids, colour_of(name, ids[0])))
         if len({frozenset(ids) for ids in made_of.values()}) < len(made_of):
             raise RecipeError(
                 f"labels {', '.join(chosen)}",

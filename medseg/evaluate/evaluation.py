@@ -65,7 +65,7 @@ def evaluate(
     pairs = find_pairs(predictions, references)
     failed, unpredicted = pairs.failed, pairs.unpredicted
     Run(folder)
-    made_with = run_labels(predictions)
+    made_with, known = run_labels(predictions), partial or {}
     rows: list[CaseScore] = []
     for case_id, error in failed.items():
         notify(Progress("evaluate", 0, len(pairs.found), message=f"{case_id}: {error.code} {error}"))
@@ -73,8 +73,7 @@ def evaluate(
         case_id = pair.case_id
         message = ""
         try:
-            drawn = [(partial or {}).get(name) for name in (case_id, pair.reference.case_id)]
-            rows += _score(pair, labels, made_with, next((some for some in drawn if some is not None), None))
+            rows += _score(pair, labels, made_with, known.get(case_id, known.get(pair.reference.case_id)))
         except MedsegError as error:
             failed[case_id] = error
             message = f"{case_id}: {error.code} {error}"

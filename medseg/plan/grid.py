@@ -47,8 +47,8 @@ def window(facts: Facts) -> Choice:
         high = low + NARROWEST_WINDOW_HU
         reason += f"; widened to {NARROWEST_WINDOW_HU} HU"
     if strange:
-        reason += f". {strange} of {len(facts.cases)} scans do not look like HU, and are left out here: see `medseg "
-        reason += "data check`"
+        told = f"{strange} of {len(facts.cases)} scans do not look like HU, and are left out here"
+        reason += f". {told}: see `medseg data check`"
     return Choice(key, [low, high], reason)
 
 

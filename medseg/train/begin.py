@@ -31,7 +31,7 @@ def check_folder(run: Run, *, resume: bool, notify: Notify) -> None:
             f"training into {run.folder}", found="it holds the results of a prediction", remedy="choose another --out"
         )
     folds = any(run.folder.glob("fold_*"))
-    there = has_checkpoint(run.checkpoint) or run.record.exists() or run.model.exists()
+    there = has_checkpoint(run.checkpoint) or _has_results(run)
     if folds or (there and not resume):
         raise TrainingError(
             f"training into {run.folder}",
@@ -53,16 +53,8 @@ def begin(run: Run, trainer: Trainer, recipe: Recipe, *, notify: Notify) -> None
         TrainingError: the checkpoint is another run's, or of another recipe, or cannot be read; or there is none, and
             a run is there that is not the finished one that is asked for.
     """
-    if not has_checkpoint(run.checkpoint) and (run.record.exists() or run.model.exists()):
-        check_same_recipe(run, recipe)
-        same = read_record(run.folder).get("fingerprint") == trainer.state.fingerprint
-        if not same or not predicts_alike(run, recipe):
-            raise TrainingError(
-                f"resuming the run {run.folder}",
-                found="it has no checkpoint any more, and is not the finished run of this recipe, dataset, fold, seed "
-                "and --from",
-                remedy=f"choose another --out, or start another run with this one's weights: --from {run.folder}",
-            )
+    if _has_results(run) and not has_checkpoint(run.checkpoint):
+        _check_finished(run, trainer, recipe)
         return
     if has_checkpoint(run.checkpoint):
         check_same_recipe(run, recipe)
@@ -76,3 +68,21 @@ def begin(run: Run, trainer: Trainer, recipe: Recipe, *, notify: Notify) -> None
         write_text(run.journal, "".join(map(as_line, kept)))
         write_text(run.recipe, recipe.to_toml())
     wait()
+
+
+def _has_results(run: Run) -> bool:
+    """Say whether a run has come to its end, or near it."""
+    return run.record.exists() or run.model.exists()
+
+
+def _check_finished(run: Run, trainer: Trainer, recipe: Recipe) -> None:
+    """Raise TrainingError when a run without a checkpoint is not the finished one that is asked for."""
+    check_same_recipe(run, recipe)
+    same = read_record(run.folder).get("fingerprint") == trainer.state.fingerprint
+    if not same or not predicts_alike(run, recipe):
+        raise TrainingError(
+            f"resuming the run {run.folder}",
+            found="it has no checkpoint any more, and is not the finished run of this recipe, dataset, fold, seed and "
+            "--from",
+            remedy=f"choose another --out, or start another run with this one's weights: --from {run.folder}",
+        )
