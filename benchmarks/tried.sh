@@ -18,6 +18,7 @@ first="training.learning_rate=1.5e-3 training.weight_decay=0.01"
 fours="training.learning_rate=2e-3 training.weight_decay=0.01 training.batch=4 training.steps_per_epoch=50 prediction.margin=0"
 less="augment.affine=0.3 augment.scale=0.2 augment.elastic=0.1 augment.gamma=0.2 augment.blur=0.1 augment.bias_field=0.1
     augment.noise=0.1"
+wide="model.options.filters=[32,64,128,256] training.epochs=1 training.steps_per_epoch=150"
 sides='augment.flip=0.5 augment.flip_axes=["I"] prediction.flips=["I"]'
 every='augment.flip=0.5 prediction.flips=["I","J","K"]'
 
@@ -31,6 +32,8 @@ rate_5e-3_short $first training.epochs=2 training.learning_rate=5e-3
 rate_1e-2_short $first training.epochs=2 training.learning_rate=1e-2
 rate_1e-2_decay_short $first training.epochs=2 training.learning_rate=1e-2 training.weight_decay=0.1
 rate_2e-2_short $first training.epochs=2 training.learning_rate=2e-2
+wide_1e-3_short $wide training.learning_rate=1e-3 training.weight_decay=0.01
+wide_5e-3_short $wide
 
 rate_1.5e-3 $first training.epochs=30
 rate_1.5e-3_decay $first training.epochs=30 training.weight_decay=0.3

@@ -127,6 +127,11 @@ class Segmenter:
             rules=rules,
         )
 
+    @property
+    def in_slabs(self) -> bool:
+        """Whether what the network says goes home slab by slab; that of networks on several grids is held whole."""
+        return not self._others
+
     def segment(self, volume: Volume, *, stopwatch: Stopwatch | None = None) -> LabelMap:
         """Return the label map of a scan, on the scan's own grid."""
         watch = stopwatch or Stopwatch()

@@ -1,5 +1,6 @@
 """Facts about ensembles: models joined into one package segment by the mean of their logits, whatever their grids."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,3 +148,16 @@ def test_predict_takes_several_models_joined_by_commas(tmp_path: Path) -> None:
     assert main(["predict", f"{tmp_path / '0'},{tmp_path / '1'}", str(tmp_path / "scans"), *arguments]) == 0
     assert (tmp_path / "out" / "a.nii.gz").is_file()
     assert main(["predict", f"{tmp_path / '0'},{tmp_path / '2'}", str(tmp_path / "scans"), *arguments]) == 1
+
+
+@pytest.mark.parametrize(("spacing_mm", "told"), [(FINE, 0), (COARSER, 1)], ids=["one_grid", "two_grids"])
+def test_models_of_different_grids_say_that_they_keep_to_no_memory(
+    spacing_mm: list[float], told: int, tmp_path: Path
+) -> None:
+    save_package(package(0), tmp_path / "one")
+    save_package(package(1, spacing_mm=spacing_mm), tmp_path / "other")
+    write_image(house_volume(), tmp_path / "scan.nii.gz")
+    models, out = f"{tmp_path / 'one'},{tmp_path / 'other'}", tmp_path / "out"
+    assert main(["predict", models, str(tmp_path / "scan.nii.gz"), "--out", str(out), "--max-ram", "64GB"]) == 0
+    (line,) = (out / "results.jsonl").read_text().splitlines()
+    assert [warning["code"] for warning in json.loads(line)["warnings"]].count("W_MAX_RAM") == told

@@ -19,8 +19,8 @@ MOST_COVERED = 0.5
 # What a patch holds whole is shown to it so far to either side of its middle, in eight places: README.md has what that
 # gains. Further off it loses, for in training the middle is where such cases lie.
 MARGIN = 1
-# High ones, which README.md compares; wide networks were tried with less only.
-WIDE_RATE, NARROW_RATE = 1e-3, 5e-3
+# High ones, which README.md compares, for narrow networks and for wide ones.
+RATE = 5e-3
 WEIGHT_DECAY = 0.1
 
 
@@ -113,7 +113,6 @@ def training(facts: Facts, fitted: Fit, budget: Budget) -> list[Choice]:
         patch = f"{slices}; the median case has {shape} voxels"
     elif fitted.covered < 0.25:
         patch += "; nnU-Net would have a coarse network look first, and a fine one follow it everywhere"
-    rate = WIDE_RATE if fitted.wide else NARROW_RATE
     held = f"training takes about {fitted.bytes / 1e9:.1f} GB of the {budget.memory_bytes / 1e9:.1f} GB given"
     return [
         Choice("training.patch", list(fitted.patch), patch),
@@ -121,7 +120,7 @@ def training(facts: Facts, fitted: Fit, budget: Budget) -> list[Choice]:
             "training.batch", fitted.batch, f"{held}; more would be worth it where {STEPS_BEFORE_BATCH} steps remain"
         ),
         Choice("training.loss", "dice_ce", "Dice and cross-entropy together, as nnU-Net"),
-        Choice("training.learning_rate", rate, "the peak of one cycle, as high as training is sure to stand"),
+        Choice("training.learning_rate", RATE, "the peak of one cycle, as high as training is sure to stand"),
         Choice("training.weight_decay", WEIGHT_DECAY, "keeps the weights small, and so the steps large"),
         sampling(facts, fitted),
     ]

@@ -98,6 +98,9 @@ class Stages:
         if scratch.short_bytes:
             least = (self._settings.max_ram or 0) + scratch.short_bytes
             remarks.append(Remark("W_MAX_RAM", f"this scan and this model take about {memory_text(least)} at least"))
+        if self._settings.max_ram and not self._segmenter.in_slabs:
+            told = "the models see scans on different grids, and all that they say of one is held in memory"
+            remarks.append(Remark("W_MAX_RAM", told))
         return remarks
 
     def write(self, work: Work) -> CaseResult:
