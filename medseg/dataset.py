@@ -16,7 +16,7 @@ from medseg.errors import (
 )
 from medseg.labels import LabelSet
 from medseg.manifest import LISTING, Case, Manifest, read_manifest
-from medseg.shipped import manifest_path
+from medseg.shipped import manifest_path, shipped
 from medseg.volume import Source, find_source
 from medseg.volume.source import duplicate_ids
 
@@ -188,8 +188,8 @@ def open_dataset(data: Path, *, manifest: str | None = None) -> Dataset:
 
     Args:
         data: a folder with a dataset.json; a manifest file, whose paths start from its folder; or a folder without a
-            dataset.json that the shipped manifest describes.
-        manifest: the shipped manifest's name, from the recipe.
+            dataset.json that a shipped manifest describes.
+        manifest: the shipped manifest's name, from the recipe; None is the one whose files these are.
 
     Raises:
         MissingFileError, ManifestError, DuplicateCaseError, PatientInTwoFoldsError: what is wrong with it.
@@ -204,26 +204,46 @@ def open_dataset(data: Path, *, manifest: str | None = None) -> Dataset:
         return _opened(data, data.parent)
     if (data / LISTING).is_file():
         return _opened(data / LISTING, data)
+    manifest = manifest or shipped_manifest_of(data)
     if manifest is None:
         raise ManifestError(
             f"opening the dataset {data}",
-            found=f"the folder holds no {LISTING}",
+            found=f"the folder holds no {LISTING}, nor the files of a manifest that comes with medseg",
             remedy="write one in the Decathlon's form, or give a manifest file",
         )
     return _opened(manifest_path(manifest), data)
+
+
+def shipped_manifest_of(data: Path) -> str | None:
+    """Return the name of the shipped manifest whose labelled cases all lie in a folder.
+
+    Returns:
+        None where data is a manifest itself, or a folder with a dataset.json, and where no shipped manifest names just
+        such files, or several do.
+    """
+    if data.is_file() or (data / LISTING).is_file():
+        return None
+    found = [name for name, path in shipped("data_manifests", ".json").items() if _holds(data, read_manifest(path))]
+    return found[0] if len(found) == 1 else None
+
+
+def _holds(folder: Path, manifest: Manifest) -> bool:
+    """Return whether all labelled cases of a manifest, of which there is one at least, lie in a folder."""
+    files = [file for case in manifest.training for file in (*case.image, case.label) if file]
+    return bool(files) and all((folder / file).exists() for file in files)
 
 
 def _opened(listing: Path, folder: Path) -> Dataset:
     """Return the dataset that a manifest describes, if at least one of its cases lies in the folder."""
     dataset = Dataset(read_manifest(listing), folder)
     images = [image for case in dataset.cases for image in case.image]
-    shipped = listing.parent != folder
-    if any((folder / image).exists() for image in images) or not (images or shipped):
+    apart = listing.parent != folder
+    if any((folder / image).exists() for image in images) or not (images or apart):
         return dataset
-    name = listing.stem if shipped else listing.name
+    name = listing.stem if apart else listing.name
     raise MissingFileError(
         f"opening the dataset {folder}",
-        found=(f"the folder holds no {LISTING}, and " if shipped else "")
+        found=(f"the folder holds no {LISTING}, and " if apart else "")
         + (f"none of the {len(dataset.cases)} case(s) of {name} is there" if images else f"{name} names no case"),
         remedy="give the dataset's own folder" + (f", in which {images[0]} lies" if images else f" with its {LISTING}"),
     )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.dataset import Dataset, assign_folds, open_dataset, sha256_of
+from medseg.dataset import Dataset, assign_folds, open_dataset, sha256_of, shipped_manifest_of
 from medseg.errors import (
     DuplicateCaseError,
     ManifestError,
@@ -134,6 +134,20 @@ def test_a_folder_without_a_list_is_described_by_the_recipes_manifest(tmp_path: 
     dataset = open_dataset(tmp_path, manifest="msd_hippocampus")
     assert dataset.manifest == read_manifest(manifest_path("msd_hippocampus"))
     assert dataset.folder == tmp_path
+
+
+def test_a_folder_without_a_list_is_described_by_the_shipped_manifest_whose_files_it_holds(tmp_path: Path) -> None:
+    shipped = read_manifest(manifest_path("amos_ct_slab"))
+    (case,) = shipped.training
+    touch(*(tmp_path / image for image in case.image))
+    with pytest.raises(ManifestError, match="nor the files of a manifest"):
+        open_dataset(tmp_path)
+    touch(tmp_path / str(case.label), tmp_path / "another.nii.gz")
+    assert shipped_manifest_of(tmp_path) == "amos_ct_slab"
+    assert open_dataset(tmp_path).manifest == shipped
+    write(tmp_path / "dataset.json", PUBLISHED)
+    assert shipped_manifest_of(tmp_path) is None
+    assert shipped_manifest_of(tmp_path / "dataset.json") is None
 
 
 def test_a_folders_own_list_goes_before_the_recipes_manifest(tmp_path: Path) -> None:

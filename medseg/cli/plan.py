@@ -34,7 +34,10 @@ def plan_command(
     ] = 30.0,
     manifest: Annotated[
         str | None,
-        typer.Option(help="The shipped manifest of a folder without a dataset.json.", show_default=False),
+        typer.Option(
+            help="The shipped manifest of a folder without a dataset.json; left out, the one whose files it holds.",
+            show_default=False,
+        ),
     ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -43,13 +46,14 @@ def plan_command(
     """Look at a dataset, and write a recipe for it that says why each value is what it is, to be read and edited."""
     from medseg.amount import memory_bytes
     from medseg.atomic import write_text
-    from medseg.dataset import open_dataset
+    from medseg.dataset import open_dataset, shipped_manifest_of
 
     limit = memory_bytes(memory, option="--memory") if memory else None
     if out.suffix != ".toml":
         raise OptionError(f"--out {out}", found="recipes end in .toml", remedy=f"write --out {out}.toml")
     if out.exists():
         raise OptionError(f"--out {out}", found="it is there already", remedy="choose another name, or remove it")
+    manifest = manifest or shipped_manifest_of(data)
     dataset = open_dataset(data, manifest=manifest)
 
     from medseg.device import choose_device
