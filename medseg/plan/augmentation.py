@@ -39,12 +39,12 @@ class Transform:
     reason: str
 
 
-# What each is worth for what it costs, the best first. Seconds are TorchIO's, measured on patches of 96³.
+# What each is worth for what it costs, the best first. Seconds were measured on patches of 96³.
 ALL = (
     Transform("gamma", 0.2, 0.012, "contrast differs between scanners"),
     Transform("affine", 0.3, 0.07, "patients differ in size and lie differently"),
     Transform("noise", 0.15, 0.06, "doses and sequences differ"),
-    Transform("low_resolution", 0.1, 0.10, "slices may be thicker"),
+    Transform("low_resolution", 0.1, 0.02, "slices may be thicker"),
     Transform("blur", 0.1, 0.10, "reconstructions differ in sharpness"),
     Transform("bias_field", 0.1, 0.36, "MR has slow changes of brightness"),
     Transform("elastic", 0.1, 1.19, "organs differ in shape"),
@@ -122,7 +122,7 @@ def affine_ranges(fitted: Fit) -> list[Choice]:
     """Return how far patches are scaled and turned."""
     scale = Choice("augment.scale", 0.2, "a fifth, about what adults differ by")
     if fitted.flat is None and is_anisotropic(fitted.spacing_mm):
-        reason = "voxels are so long along one axis that turning them further would shear the anatomy"
+        reason = "slices are so far apart that little is known of what lies between them, where turning further would look"
         return [scale, Choice("augment.rotate_degrees", 5.0, reason)]
     return [scale, Choice("augment.rotate_degrees", 15.0, "patients are laid down with care")]
 

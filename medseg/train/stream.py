@@ -48,7 +48,8 @@ class PatchStream(Dataset[tuple[Tensor, ...]]):
         rng = np.random.default_rng((self._seed, 2, number))
         case = PreparedCase.load(self._folders[order[place]])
         image, label_map = draw_patch(case, self._training.patch, rng, foreground=self._training.foreground)
-        image, label_map = self._augment(image, label_map, seed=int(rng.integers(2**62)))
+        seed, spacing_mm = int(rng.integers(2**62)), case.geometry.spacing_mm
+        image, label_map = self._augment(image, label_map, seed=seed, spacing_mm=spacing_mm)
         patch = torch.from_numpy(image), torch.from_numpy(label_map.astype(np.int64))
         return (*patch, torch.tensor(case.present)) if self._partial else patch
 

@@ -10,15 +10,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from medseg.augment import Augmenter
-from medseg.augment.augment import TRANSFORMS
 from medseg.augment.cut_short import cut_short
+from medseg.augment.transforms import SPATIAL, TRANSFORMS
 from medseg.recipe import Augment
 
 PATCH = (32, 40, 36)
 SLICES = [(1, 40, 36), (40, 1, 36), (40, 36, 1)]
 # Largest of everything, so that every draw shows.
 WILD: dict[str, Any] = {"scale": 0.25, "rotate_degrees": 25.0, "shift_voxels": 4.0, "log_gamma": 0.5}
-SPATIAL = ("affine", "elastic")
 INTENSITY = tuple(name for name in TRANSFORMS if name not in SPATIAL)
 
 
@@ -177,6 +176,54 @@ def test_channels_move_together_too() -> None:
     np.testing.assert_allclose(varied[0][inside], 2 - varied[1][inside], atol=1e-5)
 
 
+@pytest.mark.parametrize("patch", [PATCH, (32, 40, 2), *SLICES], ids=str)
+@pytest.mark.parametrize("name", ["cut_short", "elastic", "low_resolution", "blur", "motion"])
+def test_what_is_everywhere_stays_everywhere(name: str, patch: tuple[int, int, int]) -> None:
+    image, label_map = np.full((2, *patch), 100, np.float32), np.ones(patch, np.uint8)
+    augmenter = Augmenter(only(name), patch)
+    for seed in range(12):
+        varied, labels = augmenter(image, label_map, seed=seed)
+        np.testing.assert_allclose(varied, 100, atol=1e-3 if name != "motion" else 30)
+        assert (labels == 1).all()
+
+
+@pytest.mark.parametrize("patch", [(24, 24, 24), (20, 22, 25)], ids=str)
+def test_motion_leaves_the_organ_in_place(patch: tuple[int, int, int]) -> None:
+    image, label_map = cube(patch)
+    augmenter = Augmenter(only("motion"), patch)
+    for seed in range(60):
+        varied, _ = augmenter(image, label_map, seed=seed)
+        assert dice(varied[0] > 0.5, label_map == 1) > 0.85, seed
+
+
+def test_turning_keeps_the_shape_of_what_is_turned_whatever_the_voxels() -> None:
+    patch, spacing_mm = (60, 60, 16), (1.0, 1.0, 4.0)
+    place = (np.indices(patch).reshape(3, -1).T - (np.array(patch) - 1) / 2) * spacing_mm
+    ball = np.linalg.norm(place, axis=1) < 18
+    label_map = ball.reshape(patch).astype(np.uint8)
+    settings = Augment(affine=1.0, scale=0.0, rotate_degrees=40.0)
+    augmenter = Augmenter(settings, patch)
+    for seed in range(6):
+        _, labels = augmenter(label_map[None].astype(np.float32), label_map, seed=seed, spacing_mm=spacing_mm)
+        assert dice(labels == 1, label_map == 1) > 0.95
+        # on a grid taken for one of cubes a ball becomes an ellipsoid
+        _, labels = augmenter(label_map[None].astype(np.float32), label_map, seed=seed)
+        assert dice(labels == 1, label_map == 1) < 0.95
+
+
+@pytest.mark.parametrize("name", ["affine", "elastic", "blur", "low_resolution"])
+def test_what_a_recipe_gives_in_voxels_is_voxels_whatever_their_size(name: str) -> None:
+    settings = Augment(**{name: 1.0}, scale=0.0, rotate_degrees=0.0, shift_voxels=3.0)
+    image, label_map = cube(PATCH)
+    image += noise(PATCH)
+    augmenter = Augmenter(settings, PATCH)
+    for seed in range(3):
+        plain = augmenter(image, label_map, seed=seed)
+        other = augmenter(image, label_map, seed=seed, spacing_mm=(0.5, 3.0, 7.0))
+        np.testing.assert_allclose(other[0], plain[0], atol=1e-3)
+        assert np.mean(other[1] != plain[1]) < 1e-3
+
+
 # Slices
 
 
@@ -275,6 +322,12 @@ def test_what_comes_in_from_beyond_a_patch_is_not_labelled_where_ids_say_that(
         assert set(np.unique(sparse[1])) == {3, 300}
         if name == "affine":  # which says what comes in; a corner of the patch is given up
             assert np.count_nonzero((sparse[1] == 300) != (plain[1] == 0)) <= 8
+
+
+@pytest.mark.parametrize("name", INTENSITY)
+def test_every_label_stays_where_no_voxel_moves_and_some_are_not_labelled(name: str) -> None:
+    _, labels = Augmenter(only(name), PATCH, beyond=300)(noise(PATCH), np.full(PATCH, 3, np.uint16), seed=1)
+    assert (labels == 3).all()
 
 
 @pytest.mark.parametrize("name", SPATIAL)
