@@ -214,6 +214,11 @@ def open_dataset(data: Path, *, manifest: str | None = None) -> Dataset:
     return _opened(manifest_path(manifest), data)
 
 
+def is_dataset(path: Path) -> bool:
+    """Return whether a path is a dataset by itself: a manifest, or a folder that `open_dataset` takes as it is."""
+    return path.suffix == ".json" or (path / LISTING).is_file() or shipped_manifest_of(path) is not None
+
+
 def shipped_manifest_of(data: Path) -> str | None:
     """Return the name of the shipped manifest whose labelled cases all lie in a folder.
 
@@ -221,7 +226,7 @@ def shipped_manifest_of(data: Path) -> str | None:
         None where data is a manifest itself, or a folder with a dataset.json, and where no shipped manifest names just
         such files, or several do.
     """
-    if data.is_file() or (data / LISTING).is_file():
+    if not data.is_dir() or (data / LISTING).is_file():
         return None
     found = [name for name, path in shipped("data_manifests", ".json").items() if _holds(data, read_manifest(path))]
     return found[0] if len(found) == 1 else None

@@ -15,7 +15,7 @@ def load_models(text: str) -> ModelPackage:
         text: packages or runs; a path that is there is one model, whatever commas it has.
 
     Raises:
-        MissingFileError, PackageError: one of them cannot be read.
+        UnknownNameError, PackageError: one of them cannot be read.
         OptionError: they do not belong together.
     """
     paths = [Path(text)] if Path(text).exists() else [Path(part.strip()) for part in text.split(",")]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import deserialize
 
 from medseg.atomic import whole, write_bytes, write_json
-from medseg.errors import MissingFileError, PackageError
+from medseg.errors import PackageError, UnknownNameError
 from medseg.labels import LabelSet
 from medseg.postprocess import Rule, check_rules, rules_as_json, rules_from_json
 from medseg.recipe import Recipe, parse_recipe
@@ -156,11 +156,11 @@ def load_package(path: Path) -> ModelPackage:
         path: a package's folder or zip, or the run that made it.
 
     Raises:
-        MissingFileError: nothing there.
+        UnknownNameError: nothing there.
         PackageError: incomplete, altered (a checksum does not hold), or of an unknown form.
     """
     if not path.exists():
-        raise MissingFileError(
+        raise UnknownNameError(
             f"loading the model {path}", found="there is nothing at this path", remedy="give a run or a model package"
         )
     if path.is_dir() and not any((folder / DESCRIPTION).is_file() for folder in (path, path / MODEL)):

@@ -4,18 +4,42 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from medseg.axes import is_orientation
 from medseg.complaints import complaints
-from medseg.errors import MissingFileError, RecipeError
+from medseg.errors import RecipeError, UnknownNameError
 from medseg.shipped import recipe_path
 
 Probability = float
 Head = Literal["softmax", "sigmoid"]
 Sample = Literal["voxels", "components"]
+Axis = Literal["I", "J", "K"]
+
+
+def _positive(value: tuple[float, float, float]) -> tuple[float, float, float]:
+    if min(value) <= 0:
+        raise ValueError("a spacing must be above 0 mm")
+    return value
+
+
+def _flat_at_most_once(value: tuple[int, int, int]) -> tuple[int, int, int]:
+    if min(value) < 1 or sorted(value)[1] == 1:
+        raise ValueError("a patch has three sides of at least 1 voxel, of which one may be 1 (a 2D model)")
+    return value
+
+
+def _each_once(value: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("an axis is named twice")
+    return value
+
+
+SpacingMm = Annotated[tuple[float, float, float], AfterValidator(_positive)]
+Patch = Annotated[tuple[int, int, int], AfterValidator(_flat_at_most_once)]
+Axes = Annotated[tuple[Axis, ...], AfterValidator(_each_once)]
 # The keys of `augment` that move voxels and leave intensities as they are.
 IN_SPACE = ("flip", "flip_axes", "affine", "scale", "rotate_degrees", "shift_voxels", "elastic", "elastic_voxels")
 
@@ -31,7 +55,7 @@ class Preprocess(Section):
 
     orientation: str = "RAS"
     """Where the array axes point to."""
-    spacing_mm: tuple[float, float, float] | None = None
+    spacing_mm: SpacingMm | None = None
     """Voxel size along the prepared array's axes, in mm; left out, the scan keeps its own."""
     window_hu: tuple[float, float] | None = None
     """The range kept, in HU: outside is clipped, inside becomes 0 to 1. Left out, each volume is normalised to mean 0
@@ -57,20 +81,13 @@ class Preprocess(Section):
             raise ValueError("the window's low end must be below its high end")
         return value
 
-    @field_validator("spacing_mm")
-    @classmethod
-    def _positive(cls, value: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
-        if value is not None and min(value) <= 0:
-            raise ValueError("a spacing must be above 0 mm")
-        return value
-
 
 class Augment(Section):
     """What is drawn for each training patch; a probability of 0 leaves a transform out. In order of application."""
 
     flip: Probability = Field(default=0.0, ge=0, le=1)
     """Probability of mirroring, for each axis in `flip_axes`."""
-    flip_axes: tuple[Literal["I", "J", "K"], ...] = ("I", "J", "K")
+    flip_axes: Axes = ("I", "J", "K")
     """Array axes that may be mirrored. Leave left-right (I in RAS) out where a model must tell left from right."""
     cut_short: Probability = Field(default=0.0, ge=0, le=1)
     """Probability that the scan ends within the patch, along one axis, as in slabs and cut fields of view."""
@@ -136,7 +153,7 @@ class Model(Section):
 class Training(Section):
     """How the weights are found."""
 
-    patch: tuple[int, int, int] = (96, 96, 96)
+    patch: Patch = (96, 96, 96)
     """Voxels of the prepared grid that the network sees; a 1 makes it a 2D model."""
     batch: int = Field(default=2, ge=1)
     """Patches per step, of all processes together."""
@@ -173,13 +190,6 @@ class Training(Section):
     validation_cases: int = Field(default=16, ge=1)
     """Cases scored while training, evenly spaced; after training all of them are."""
 
-    @field_validator("patch")
-    @classmethod
-    def _flat_at_most_once(cls, value: tuple[int, int, int]) -> tuple[int, int, int]:
-        if min(value) < 1 or sorted(value)[1] == 1:
-            raise ValueError("a patch has three sides of at least 1 voxel, of which one may be 1 (a 2D model)")
-        return value
-
 
 class Pretraining(Section):
     """What `medseg pretrain` hides of each patch, to be reconstructed from the rest."""
@@ -198,7 +208,7 @@ class Prediction(Section):
 
     overlap: float = Field(default=0.5, ge=0, lt=1)
     """Of a patch with its neighbour, as a fraction."""
-    flips: tuple[Literal["I", "J", "K"], ...] = ()
+    flips: Axes = ()
     """Axes mirrored at test time; every combination is predicted and averaged."""
     weighting: Literal["gaussian", "constant"] = "gaussian"
     """Where patches overlap, `gaussian` listens most to the one whose middle is nearest, `constant` to all alike."""
@@ -214,9 +224,9 @@ class Prediction(Section):
 class Coarse(Section):
     """A small model on a coarse grid, trained with the other, that finds where `--preset fast` looks."""
 
-    spacing_mm: tuple[float, float, float] = (4.0, 4.0, 4.0)
+    spacing_mm: SpacingMm = (4.0, 4.0, 4.0)
     """The coarse grid's voxel size, in mm."""
-    patch: tuple[int, int, int] = (64, 64, 64)
+    patch: Patch = (64, 64, 64)
     """Voxels of the coarse grid that the network sees."""
     model: Model | None = None
     """The network; left out, one as the other's."""
@@ -320,25 +330,37 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         name: a .toml file, or the name of a shipped recipe.
-        overrides: "section.key=value" with the value in TOML; plain words need no quotes.
+        overrides: "section.key=value" with the value in TOML; plain words need no quotes. Another `model.name` leaves
+            the options of the recipe's own network out.
 
     Raises:
-        UnknownNameError: no shipped recipe of that name.
-        MissingFileError: no such file.
-        RecipeError: no TOML, an unknown key (with the nearest one), or a value out of range.
+        UnknownNameError: no shipped recipe of that name, or no such file.
+        RecipeError: no TOML that can be read, an unknown key (with the nearest one), or a value out of range.
     """
     path = Path(name) if name.endswith(".toml") else recipe_path(name)
     if not path.is_file():
-        raise MissingFileError(
+        raise UnknownNameError(
             f"reading the recipe {path}", found="there is no such file", remedy="check the path and its spelling"
         )
     try:
         value = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise RecipeError(f"reading the recipe {path}", found=str(error), remedy="mend the TOML there") from error
+    changes: dict[str, Any] = {}
+    for override in overrides:
+        _override(changes, override)
+    model = value.get("model")
+    if isinstance(model, dict) and _network(changes) not in (None, _network(value) or Model().name):
+        model.pop("options", None)
     for override in overrides:
         _override(value, override)
-    return parse_recipe(value, name=str(path))
+    return parse_recipe(value, name=" ".join([str(path), *(f"--set {override}" for override in overrides)]))
+
+
+def _network(value: dict[str, Any]) -> Any:
+    """Return the network that a recipe's tables name; None where they name none."""
+    model = value.get("model")
+    return model.get("name") if isinstance(model, dict) else None
 
 
 def parse_recipe(value: dict[str, Any], *, name: str) -> Recipe:

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from medseg.atomic import unwritable, write_json
+from medseg.atomic import encoded, unwritable, write_json
 
 LIBRARIES = ("medseg", "torch", "monai", "torchio", "nibabel", "SimpleITK", "numpy", "scipy")
 RESULTS, RECIPE, MODEL, RECORD = "results.jsonl", "recipe.toml", "model", "run.json"
@@ -143,7 +143,7 @@ def as_line(value: Mapping[str, Any]) -> str:
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
     """Append one JSON object to a file of lines, in one write; a line that a crash cut off is ended before it."""
-    line = as_line(value).encode()
+    line = encoded(as_line(value))
     try:
         with path.open("a+b") as file:
             if file.seek(0, os.SEEK_END):

@@ -239,11 +239,12 @@ class Segmenter:
         return self.engine.pointwise.apply(values) if self.engine.pointwise else values
 
     def _tiling(self, averaged: bool) -> Tiling:
-        settings = self._recipe.prediction
+        settings, patch = self._recipe.prediction, self._recipe.training.patch
+        flips = [axis for axis, name in enumerate(AXES) if name in settings.flips and patch[axis] > 1]
         return Tiling(
-            patch=self._recipe.training.patch,
+            patch=patch,
             overlap=settings.overlap,
-            flips=tuple(AXES.index(axis) for axis in settings.flips) if averaged else (),
+            flips=tuple(flips) if averaged else (),
             weighting=settings.weighting,
             placement=settings.placement,
             edges=settings.edges,

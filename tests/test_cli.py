@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+import rich.markup
+import typer
 from annotations import on_series, save_slices
 from phantoms import house_geometry, house_label_map, house_volume
 from PIL import Image
@@ -47,6 +50,25 @@ def test_no_command_is_left_out_of_these_tests() -> None:
     assert sorted(names) == sorted(COMMANDS)
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_loses_no_word_to_markup(command: list[str]) -> None:
+    found: Any = typer.main.get_command(app)
+    for name in command:
+        found = found.commands[name]
+    texts = [found.help or "", *(parameter.help for parameter in found.params if getattr(parameter, "help", None))]
+    assert all(str(rich.markup.render(text)) == text for text in texts)
+
+
+def test_who_reads_no_further_ends_nothing() -> None:
+    command, pipe = [sys.executable, "-m", "medseg", "data", "list", "--json"], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe) as listing:
+        assert listing.stdout
+        assert listing.stderr
+        listing.stdout.close()
+        assert listing.stderr.read() == b""
+    assert listing.returncode == 0
+
+
 def test_help_imports_neither_torch_nor_monai() -> None:
     program = (
         "import sys; from medseg.cli import main; main(['--help']); "
@@ -72,7 +94,8 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "spleen", "--out", "x", "--data", ".", "--set", "model.name=unett"], 1, "E_"),
         (["train", "spleen", "--out", "x"], 2, "--data"),
         (["train", "spleen", "--out", "x", "--data", "nowhere"], 1, "E_MISSING"),
-        (["predict", "no_model", "scan.nii", "--out", "x", "--device", "cpu"], 1, "E_MISSING"),
+        (["predict", "no_model", "scan.nii", "--out", "x", "--device", "cpu"], 2, "E_UNKNOWN_NAME"),
+        (["train", "no_recipe.toml", "--data", ".", "--out", "x"], 2, "E_UNKNOWN_NAME"),
         (["demo", "--out", "x", "--device", "gpu"], 2, "E_OPTION"),
         (["demo", "--out", "x", "--device", "cuda:99"], 1, "E_DEVICE"),
         (["predict", "no_model", "scan.nii", "--out", "x", "--shard", "3/2"], 2, "--shard 3/2"),

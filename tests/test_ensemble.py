@@ -11,7 +11,7 @@ from phantoms import house_geometry, house_volume
 
 from medseg.cli import main
 from medseg.ensemble import load_models, together
-from medseg.errors import MissingFileError, OptionError
+from medseg.errors import OptionError, UnknownNameError
 from medseg.labels import LabelSet
 from medseg.models import build_network, pack, weights_of
 from medseg.package import ModelPackage, load_package, save_package
@@ -113,7 +113,7 @@ def test_rules_that_only_some_models_have_are_left_out() -> None:
 def test_a_path_with_a_comma_is_one_model(tmp_path: Path) -> None:
     save_package(package(0), tmp_path / "a,b")
     assert load_models(str(tmp_path / "a,b")).others == ()
-    with pytest.raises(MissingFileError, match="nothing at this path"):
+    with pytest.raises(UnknownNameError, match="nothing at this path"):
         load_models(f"{tmp_path / 'a,b'},{tmp_path / 'a,b'}")
 
 
@@ -147,7 +147,7 @@ def test_predict_takes_several_models_joined_by_commas(tmp_path: Path) -> None:
     arguments = ["--out", str(tmp_path / "out"), "--device", "cpu", "--quiet"]
     assert main(["predict", f"{tmp_path / '0'},{tmp_path / '1'}", str(tmp_path / "scans"), *arguments]) == 0
     assert (tmp_path / "out" / "a.nii.gz").is_file()
-    assert main(["predict", f"{tmp_path / '0'},{tmp_path / '2'}", str(tmp_path / "scans"), *arguments]) == 1
+    assert main(["predict", f"{tmp_path / '0'},{tmp_path / '2'}", str(tmp_path / "scans"), *arguments]) == 2
 
 
 @pytest.mark.parametrize(("spacing_mm", "told"), [(FINE, 0), (COARSER, 1)], ids=["one_grid", "two_grids"])

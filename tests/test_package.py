@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.errors import MissingFileError, PackageError
+from medseg.errors import PackageError, UnknownNameError
 from medseg.labels import LabelSet
 from medseg.models import build_network, pack, unpack, weights_of
 from medseg.package import LARGEST_BYTES, ModelPackage, load_package, save_package
@@ -173,7 +173,7 @@ def test_a_package_says_what_it_was_made_with(folder: Path) -> None:
 
 
 def test_nothing_at_the_path_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="nothing here"):
+    with pytest.raises(UnknownNameError, match="nothing here"):
         load_package(tmp_path / "nothing here")
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from medseg.errors import MissingFileError, RecipeError, UnknownNameError
+from medseg.errors import RecipeError, UnknownNameError
+from medseg.models import MODELS, build_network
 from medseg.recipe import Recipe, load_recipe, parse_recipe
 
 # No value is its default, and the words hold what TOML must quote.
@@ -176,9 +177,9 @@ def test_a_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"nothing\.toml") as caught:
+    with pytest.raises(UnknownNameError, match=r"nothing\.toml") as caught:
         load_recipe(str(tmp_path / "nothing.toml"))
-    assert caught.value.code == "E_MISSING"
+    assert caught.value.code == "E_UNKNOWN_NAME"
 
 
 def test_a_shipped_recipe_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,9 +236,30 @@ def test_of_two_overrides_the_later_one_holds(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, ""), ["training.epochs=5", "training.epochs=6"]).training.epochs == 6
 
 
+def test_another_network_leaves_the_options_of_the_recipes_own_out(tmp_path: Path) -> None:
+    path = write(tmp_path, "[model]\nname = 'dynunet'\noptions = {filters = [8, 16]}")
+    assert load_recipe(path, ["model.name=dynunet"]).model.options == {"filters": [8, 16]}
+    assert load_recipe(path, ["model.options.res_block=true", "model.name=segresnet"]).model.options == {
+        "res_block": True
+    }
+    unnamed = write(tmp_path, "[model]\noptions = {channels = [8, 16]}")
+    assert load_recipe(unnamed, ["model.name=unet"]).model.options == {"channels": [8, 16]}
+    assert load_recipe(unnamed, ["model.name=basic_unet"]).model.options == {}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_shipped_recipe_trains_every_network_that_its_patch_suits(name: str) -> None:
+    recipe = load_recipe("hippocampus", [f"model.name={name}", "training.patch=[64, 64, 64]"])
+    assert build_network(recipe, channels=1, labels=2)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("coarse.spacing_mm=[0, 4, 4]", "a spacing must be above 0 mm"),
+        ("coarse.patch=[1, 1, 16]", "of which one may be 1"),
+        ("augment.flip_axes=['I', 'I']", "an axis is named twice"),
+        ("prediction.flips=['J', 'J']", "an axis is named twice"),
         ("training.epochs", "training.epochs=50"),
         ("=5", "training.epochs=50"),
         ("training.=5", "training.epochs=50"),
@@ -251,6 +273,14 @@ def test_of_two_overrides_the_later_one_holds(tmp_path: Path) -> None:
 def test_an_override_that_cannot_be_is_refused(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=re.escape(message)):
         load_recipe(write(tmp_path, "description = 'a spleen'"), [override])
+
+
+@pytest.mark.parametrize(
+    "override", ['preprocess.orientation="ras"', "augment.low_resolution_factor=[0.5, 2]", "labels={}"]
+)
+def test_a_value_that_cannot_be_is_looked_for_where_it_was_given(override: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(f"--set {override}")):
+        load_recipe("demo", [override])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from medseg.atomic import write_json
 from medseg.errors import UnwritableError
 from medseg.run import Run, append_line, peak_ram_mb, read_lines, versions
 
@@ -57,6 +58,14 @@ def test_lines_come_back_in_their_order(tmp_path: Path) -> None:
     for line in lines:
         append_line(tmp_path / "journal.jsonl", line)
     assert list(read_lines(tmp_path / "journal.jsonl")) == lines
+
+
+def test_a_name_that_is_no_utf8_is_written_and_comes_back(tmp_path: Path) -> None:
+    name = b"a\xe9.nii".decode(errors="surrogateescape")  # as Python reads an old Latin-1 name from the disk
+    append_line(tmp_path / "lines.jsonl", {"case_id": name})
+    assert list(read_lines(tmp_path / "lines.jsonl")) == [{"case_id": name}]
+    write_json(tmp_path / "record.json", {"ü": name})
+    assert json.loads((tmp_path / "record.json").read_text(encoding="utf-8")) == {"ü": name}
 
 
 def test_a_missing_file_has_no_lines(tmp_path: Path) -> None:

@@ -35,25 +35,27 @@ class Expected:
 
     @classmethod
     def by(cls, named: str) -> "Expected":
-        """Return what a recipe (a .toml file, or a shipped one's name), a run or a model package wants.
+        """Return what a recipe (a .toml file, or a shipped one's name), a model or an ensemble of several wants.
 
         Raises:
             UnknownNameError: neither a path nor a shipped recipe.
-            RecipeError, PackageError, MissingFileError: it cannot be read.
+            RecipeError, PackageError, OptionError: it cannot be read.
         """
-        if named.endswith(".toml") or named in shipped("pipelines", ".toml") or not Path(named).exists():
+        word = not (Path(named).exists() or set(named) & set("/\\,"))
+        if named.endswith(".toml") or named in shipped("pipelines", ".toml") or word:
             recipe = load_recipe(named)
             channels = read_manifest(manifest_path(recipe.manifest)).channels if recipe.manifest else None
             return cls(channels, recipe.preprocess.window_hu is not None, recipe=recipe)
-        from medseg.package import load_package  # brings torch along, which takes longer than most checks
+        from medseg.ensemble import load_models  # brings torch along, which takes longer than most checks
 
-        package = load_package(Path(named))
+        package = load_models(named)
         wants_hu = package.recipe.preprocess.window_hu is not None
         return cls(package.channels, wants_hu, trained_on=package.modality)
 
     def of_dataset(self, manifest: Manifest) -> "Expected":
-        """Return the same for the scans of a dataset."""
-        return replace(self, channels=self.channels or manifest.channels, modalities=manifest.modalities)
+        """Return the same for the scans of a dataset; a recipe takes as many channels as the dataset has."""
+        channels = None if self.recipe else self.channels
+        return replace(self, channels=channels or manifest.channels, modalities=manifest.modalities)
 
     def remarks(self, volume: Volume, source: Source) -> tuple[Remark, ...]:
         """Return W_MODALITY where a scan is not what the model was trained on, and W_NOT_HU where it should be in HU.

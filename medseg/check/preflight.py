@@ -12,11 +12,12 @@ from medseg.check.expected import Expected
 from medseg.check.finding import Finding
 from medseg.check.look import Look, look_at_case, look_at_scan
 from medseg.check.together import lacking_labels, patients_on_both_sides, same_scans
-from medseg.dataset import open_dataset
+from medseg.choose import choose
+from medseg.dataset import is_dataset, open_dataset
 from medseg.errors import MedsegError
-from medseg.manifest import LISTING
 from medseg.processor import cores
 from medseg.progress import Notify, Progress, ignore
+from medseg.recipe import Recipe
 from medseg.shipped import manifest_path
 
 # Reading waits for the disk and inflates outside Python's lock; more threads than these hold too many scans at once.
@@ -55,8 +56,8 @@ def check(
     """Look over datasets and scans.
 
     Args:
-        paths: a dataset is a folder with a dataset.json, a manifest file, or with `manifest` any folder; everything
-            else is looked through for scans to segment.
+        paths: datasets (`is_dataset`, and with `manifest` any folder); everything else is looked through for scans to
+            segment.
         manifest: the shipped manifest of folders without a dataset.json.
         model: the recipe, run or model package that the scans are for.
         notify: hears of each case.
@@ -71,7 +72,7 @@ def check(
     parts: list[Checked] = []
     scans: list[Path] = []
     for path in paths:
-        if path.suffix == ".json" or (path / LISTING).is_file() or (manifest and path.is_dir()):
+        if is_dataset(path) or (manifest and path.is_dir()):
             parts.append(_check_dataset(path, manifest, expected, notify))
         else:
             scans.append(path)
@@ -89,6 +90,8 @@ def _check_dataset(path: Path, manifest: str | None, expected: Expected, notify:
         dataset = open_dataset(path, manifest=manifest)
         labels = chosen_labels(expected.recipe, dataset) if expected.recipe else dataset.manifest.label_set
         dataset.split(None, labels)
+        if expected.recipe:
+            _try_recipe(expected.recipe, channels=dataset.manifest.channels, labels=len(labels))
     except MedsegError as error:
         return Checked((), (Finding.of(None, error),))
     wanted = expected.of_dataset(dataset.manifest)
@@ -99,6 +102,15 @@ def _check_dataset(path: Path, manifest: str | None, expected: Expected, notify:
         *lacking_labels(looks, dataset.folds, dataset.manifest.label_set),
     ]
     return _checked(looks, between)
+
+
+def _try_recipe(recipe: Recipe, *, channels: int, labels: int) -> None:
+    """Raise UnknownNameError or RecipeError where a recipe names what there is not, or its network cannot be built."""
+    from medseg.losses import LOSSES  # these bring torch along, which takes longer than most checks
+    from medseg.models import build_network
+
+    choose(LOSSES, recipe.training.loss, kind="loss")
+    build_network(recipe, channels=channels, labels=labels)
 
 
 def _check_scans(paths: Sequence[Path], expected: Expected, notify: Notify) -> Checked:

@@ -45,7 +45,7 @@ def data_check_command(
         list[Path],
         typer.Argument(
             metavar="PATH...",
-            help="Datasets (a folder with dataset.json, a manifest .json), or scans to segment: files, DICOM folders, "
+            help="Datasets (a folder, a manifest .json), or scans to segment: files, DICOM folders, "
             "zips, or folders with any of them.",
             show_default=False,
         ),
@@ -56,7 +56,7 @@ def data_check_command(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--for", help="The recipe, run or model package that they are for.", show_default=False),
+        typer.Option("--for", help="The recipe or model that they are for.", show_default=False),
     ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,

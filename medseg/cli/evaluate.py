@@ -30,6 +30,8 @@ def evaluate_command(
     if result.rows or as_json:
         scored = counted(len({row.case_id for row in result.rows}), "case")
         print_summary(result.summary, as_json=as_json, title=f"Scores of {scored}")
+    if result.unlabelled:
+        say(f"Neither prediction nor reference shows a label: {', '.join(shortened(result.unlabelled))}.")
     if result.unpredicted:
         alone = counted(len(result.unpredicted), "reference")
         say(f"Not scored, without a prediction: {alone}: {', '.join(shortened(result.unpredicted))}.")

@@ -37,8 +37,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on from the run's last checkpoint, or the one before if that is damaged. A finished run whose recipe "
-        "now differs in [prediction] is scored again.",
+        help="Go on from the run's last checkpoint, or the one before if that is damaged; a training that has ended is "
+        "scored again where the recipe's prediction section has changed.",
     ),
 ]
 Workers = Annotated[
@@ -52,14 +52,16 @@ Cache = Annotated[
 
 
 def manifest_of(named: str | None) -> "Manifest | None":
-    """Return a manifest file, that of a dataset's folder (its dataset.json), or a shipped one."""
+    """Return a manifest file, that of a dataset's folder, or a shipped one."""
     if named is None:
         return None
+    from medseg.dataset import shipped_manifest_of
     from medseg.manifest import LISTING, read_manifest
     from medseg.shipped import manifest_path, shipped
 
     path = Path(named)
     listing = path / LISTING
-    if listing.is_file() or (path.is_dir() and named not in shipped("data_manifests", ".json")):
+    known = named if named in shipped("data_manifests", ".json") else shipped_manifest_of(path)
+    if listing.is_file() or (path.is_dir() and known is None):
         path = listing
-    return read_manifest(path if path.suffix == ".json" else manifest_path(named))
+    return read_manifest(path if path.suffix == ".json" else manifest_path(known or named))

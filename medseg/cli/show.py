@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,9 +35,21 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+@contextmanager
+def _to_whom_it_concerns() -> Iterator[None]:
+    """Print the result there; where nobody reads on, as `head` does, the command goes on to its end without a word."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
 def put(text: str) -> None:
     """Print a line of the result."""
-    print(text)
+    with _to_whom_it_concerns():
+        print(text)
 
 
 def say(text: str) -> None:
@@ -46,7 +59,7 @@ def say(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print a result as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    put(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -66,7 +79,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, overflow="fold", width=width)
     for row in rows:
         table.add_row(*row)
-    _console().print(table)
+    with _to_whom_it_concerns():
+        _console().print(table)
 
 
 def fits(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:

@@ -1,12 +1,12 @@
 """Evaluate: predictions and references in, metrics.csv and summary.json out."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medseg.atomic import write_json
-from medseg.errors import MedsegError, PackageError
+from medseg.errors import MedsegError, OptionError, PackageError
 from medseg.evaluate.pairs import Pair, find_pairs
 from medseg.labels import LabelSet
 from medseg.metrics import CaseScore, score_label_map, summarise, write_metrics
@@ -24,12 +24,14 @@ class Evaluation:
         summary: as in summary.json.
         failed: case id → why it has no scores.
         unpredicted: references without a prediction.
+        unlabelled: cases in which neither shows a label, where none is named that they could lack: they have no row.
     """
 
     rows: list[CaseScore]
     summary: dict[str, Any]
     failed: dict[str, MedsegError]
     unpredicted: list[str]
+    unlabelled: list[str]
 
 
 def evaluate(
@@ -47,8 +49,9 @@ def evaluate(
         predictions: a label map (an image file, a DICOM SEG or an RTSTRUCT), or a folder of them.
         references: a label map, or a folder with one of the same case id for each prediction.
         folder: where the results go.
-        labels: what to score, and what the references' ids mean; None takes the labels that the predictions' run.json
-            names, or else those that the files of the case name, and every other id that occurs. Predictions and
+        labels: what to score, and what the references' ids mean; where the predictions' labels are made of these,
+            merged ones and regions, they are scored. None takes the labels that the predictions' run.json names, or
+            else those that the files of the case name, and every other id that occurs in any case. Predictions and
             references that name their ids are matched with them by these names.
         partial: case id, or a reference's name → the labels that it has, where it lacks some; it is scored on these
             alone.
@@ -59,25 +62,35 @@ def evaluate(
         NoCasesError: no prediction is called like a reference.
         DuplicateCaseError: a folder holds a case id twice.
         PackageError: the predictions are a run of pretraining, which segments nothing.
+        OptionError: the folder is a training's, which keeps its own scores.
         UnwritableError: the results cannot be written.
     """
     _refuse_pretrained(predictions)
+    _refuse_training(folder)
     pairs = find_pairs(predictions, references)
     failed, unpredicted = pairs.failed, pairs.unpredicted
     Run(folder)
     made_with, known = run_labels(predictions), partial or {}
-    rows: list[CaseScore] = []
+    rows: dict[str, list[CaseScore]] = {}
+    unnamed: dict[str, LabelSet] = {}
     for case_id, error in failed.items():
         notify(Progress("evaluate", 0, len(pairs.found), message=f"{case_id}: {error.code} {error}"))
     for done, pair in enumerate(pairs.found, start=1):
         case_id = pair.case_id
         message = ""
         try:
-            rows += _score(pair, labels, made_with, known.get(case_id, known.get(pair.reference.case_id)))
+            named, rows[case_id] = _score(
+                pair, labels, made_with, known.get(case_id, known.get(pair.reference.case_id))
+            )
+            if labels is None and made_with is None:
+                unnamed[case_id] = named
         except MedsegError as error:
             failed[case_id] = error
             message = f"{case_id}: {error.code} {error}"
         notify(Progress("evaluate", done, len(pairs.found), note=case_id, message=message))
+    _add_absent(rows, unnamed)
+    scored = [row for own in rows.values() for row in own]
+    unlabelled = [case_id for case_id, own in rows.items() if not own]
     summary = {
         "predictions": str(predictions),
         "references": str(references),
@@ -85,11 +98,12 @@ def evaluate(
         "n_unpredicted": len(unpredicted),
         "failed": {case_id: error.as_json() for case_id, error in failed.items()},
         "unpredicted": unpredicted,
-        **summarise(rows),
+        "unlabelled": unlabelled,
+        **summarise(scored),
     }
-    write_metrics(folder / "metrics.csv", rows)
+    write_metrics(folder / "metrics.csv", scored)
     write_json(folder / "summary.json", summary)
-    return Evaluation(rows, summary, failed, unpredicted)
+    return Evaluation(scored, summary, failed, unpredicted, unlabelled)
 
 
 def run_labels(predictions: Path) -> LabelSet | None:
@@ -115,15 +129,42 @@ def _refuse_pretrained(predictions: Path) -> None:
         )
 
 
+def _refuse_training(folder: Path) -> None:
+    """Raise OptionError for a run of training and for what it holds."""
+    for run in (folder, folder.parent):
+        if read_record(run).get("command") == "train":
+            raise OptionError(
+                f"--out {folder}",
+                found=f"{run} is a training, which keeps its own scores",
+                remedy="choose another folder",
+            )
+
+
+def _add_absent(rows: dict[str, list[CaseScore]], unnamed: Mapping[str, LabelSet]) -> None:
+    """Add to cases whose labels nobody named a row for each label that only others of them show: it is absent there."""
+    shown = {(row.label_id, row.label) for case_id in unnamed for row in rows[case_id]}
+    for case_id, labels in unnamed.items():
+        absent = [label for label in sorted(shown) if label[0] not in labels.known_ids]
+        rows[case_id] += [
+            CaseScore(case_id, id_, name, None, None, None, None, reference_ml=0.0, prediction_ml=0.0)
+            for id_, name in absent
+        ]
+        rows[case_id].sort(key=lambda row: row.label_id)
+
+
 def _score(
     pair: Pair, labels: LabelSet | None, made_with: LabelSet | None, present: LabelSet | None
-) -> Sequence[CaseScore]:
-    """Score a case on the labels asked for, or else on those of the run, as far as its reference has them."""
+) -> tuple[LabelSet, list[CaseScore]]:
+    """Score a case on the labels asked for, or else on those of the run, as far as its reference has them.
+
+    Returns:
+        The labels, and a row for each.
+    """
     named, predicted, referred = _read(pair, labels, made_with)
     if present is not None:
         referred.check_ids(present)
         named = named.present_in(present)
-    return score_label_map(predicted, referred, named, case_id=pair.case_id)
+    return named, score_label_map(predicted, referred, named, case_id=pair.case_id)
 
 
 def _read(pair: Pair, labels: LabelSet | None, made_with: LabelSet | None) -> tuple[LabelSet, LabelMap, LabelMap]:
@@ -134,6 +175,18 @@ def _read(pair: Pair, labels: LabelSet | None, made_with: LabelSet | None) -> tu
     predicted, referred = read_pair(one, other, named)
     if known is None:
         return completed(named, (one, predicted), (other, referred)), predicted, referred
-    predicted = numbered(predicted, one, known, names=names_in(one) or made_with)
+    theirs = names_in(one) or made_with
+    scored = known
+    if labels and theirs and one.kind == "file" and _made_of(theirs, labels):
+        scored = replace(theirs, known_ids=labels.known_ids, ignored_ids=labels.ignored_ids)
+    predicted = numbered(predicted, one, scored, names=theirs)
     referred = numbered(referred, other, known, names=names_in(other), declared=labels is not None)
-    return known, predicted, referred
+    return scored, predicted, referred
+
+
+def _made_of(theirs: LabelSet, labels: LabelSet) -> bool:
+    """Return whether labels are others merged or nested, beside some that are just themselves."""
+    ids = {label.name: label.id for label in labels}
+    whole = [label for label in theirs if label.parts == (label.id,)]
+    parts = {part for label in theirs for part in label.parts}
+    return len(whole) < len(theirs) and parts <= labels.known_ids and all(ids.get(own.name) == own.id for own in whole)

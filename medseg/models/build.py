@@ -15,7 +15,7 @@ from medseg.recipe import Recipe
 # What networks need their patch's sides to be multiples of, 2 to the number of times that they halve them.
 MULTIPLES = (2, 4, 8, 16, 32, 64)
 # What networks raise for options and patches that they do not take.
-MISFITS = (TypeError, ValueError, RuntimeError, AssertionError)
+MISFITS = (TypeError, ValueError, RuntimeError, AssertionError, LookupError, ArithmeticError)
 
 
 class SliceNetwork(nn.Module):
@@ -67,9 +67,7 @@ def build_with_outputs(recipe: Recipe, *, channels: int, outputs: int, try_patch
     try:
         network = _made(recipe, channels, outputs, patch)
     except MISFITS as error:
-        raise _unfit(
-            recipe, error, "make each side of training.patch a multiple of 32, or mend [model.options]"
-        ) from error
+        raise _unfit(recipe, error, _remedy(recipe, channels, outputs)) from error
     misfit = _misfit(copy.deepcopy(network), channels, patch, recipe.training.batch) if try_patch else None
     if misfit:
         raise _unfit(recipe, misfit, _remedy(recipe, channels, outputs)) from misfit

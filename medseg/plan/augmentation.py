@@ -122,7 +122,9 @@ def affine_ranges(fitted: Fit) -> list[Choice]:
     """Return how far patches are scaled and turned."""
     scale = Choice("augment.scale", 0.2, "a fifth, about what adults differ by")
     if fitted.flat is None and is_anisotropic(fitted.spacing_mm):
-        reason = "slices are so far apart that little is known of what lies between them, where turning further would look"
+        reason = (
+            "slices are so far apart that little is known of what lies between them, where turning further would look"
+        )
         return [scale, Choice("augment.rotate_degrees", 5.0, reason)]
     return [scale, Choice("augment.rotate_degrees", 15.0, "patients are laid down with care")]
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medseg.cases import find_cases
-from medseg.dataset import Dataset, open_dataset
+from medseg.dataset import Dataset, is_dataset, open_dataset
 from medseg.errors import DuplicateCaseError, MedsegError, NoCasesError, OptionError
 from medseg.progress import Notify, ignore
 from medseg.volume import Source, read_volume
 from medseg.volume.source import duplicate_ids
 
-LISTING = "dataset.json"
 # A scan of every so many patients is held out, where there are enough of them to lose one.
 EVERY, ENOUGH = 10, 5
 
@@ -79,7 +78,7 @@ class Scans:
 
 
 def find_scans(places: Sequence[Path], *, fold: int | None = None, notify: Notify = ignore) -> Scans:
-    """Return the scans of datasets (folders with a dataset.json, manifests) and of whatever `find_cases` takes.
+    """Return the scans of datasets (`is_dataset`) and of whatever `find_cases` takes.
 
     Of a dataset these are the training cases, with and without a label. Its test scans are left alone: a network that
     has learnt from them, labels or not, has seen them.
@@ -94,8 +93,8 @@ def find_scans(places: Sequence[Path], *, fold: int | None = None, notify: Notif
         DuplicateCaseError: a case id stands in two of the places.
         MissingFileError, ManifestError…: a dataset cannot be opened.
     """
-    datasets = tuple(open_dataset(place) for place in places if _is_dataset(place))
-    others = [place for place in places if not _is_dataset(place)]
+    datasets = tuple(open_dataset(place) for place in places if is_dataset(place))
+    others = [place for place in places if not is_dataset(place)]
     if fold is not None and others:
         raise OptionError(
             f"--fold {fold}", found=f"{others[0]} is no dataset, so it has no folds", remedy="leave --fold out"
@@ -132,7 +131,3 @@ def hold_out(scans: Sequence[Scan]) -> tuple[list[Scan], list[Scan]]:
 def _patient(source: Source) -> str:
     """Return whose scan a DICOM series is, where that is said; nothing of other files."""
     return source.series.slices[0].patient if source.series and source.series.slices else ""
-
-
-def _is_dataset(place: Path) -> bool:
-    return place.suffix == ".json" or (place / LISTING).is_file()

@@ -40,7 +40,7 @@ class Start:
         """Read a run, a package's folder or zip, or a run of pretraining.
 
         Raises:
-            MissingFileError, PackageError: there is none that can be read.
+            UnknownNameError, PackageError: there is none that can be read.
         """
         return cls(path, load_package(path), seen_by(path))
 

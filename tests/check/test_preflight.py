@@ -12,7 +12,9 @@ from phantoms import house_geometry, house_volume, save_dicom_series, save_nifti
 
 from medseg.check import Finding
 from medseg.cli import main
+from medseg.manifest import read_manifest
 from medseg.remarks import Remark
+from medseg.shipped import manifest_path
 from medseg.volume import Volume
 
 UPRIGHT = house_geometry(orientation="LPS")
@@ -295,6 +297,49 @@ def test_a_model_tells_how_many_channels_its_scans_have(
     assert findings(capsys, tmp_path, "--for", run) == (1, {"scan": {"E_DIMENSIONS"}})
 
 
+def test_an_ensemble_tells_the_same(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    volume = house_volume(channels=4)
+    save_nifti(tmp_path / "scan.nii.gz", np.moveaxis(volume.array, 0, 3), volume.geometry.affine)
+    assert findings(capsys, tmp_path, "--for", f"{run},{run}") == (1, {"scan": {"E_DIMENSIONS"}})
+    assert main(["data", "check", str(tmp_path), "--for", "runs/typo"]) == 2
+    assert "loading the model runs/typo" in capsys.readouterr().err
+
+
+def test_a_recipe_takes_the_channels_of_the_dataset_whatever_its_manifest_says(
+    dataset: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(f'manifest = "msd_brain_tumour"\n{recipe.read_text(encoding="utf-8")}')  # of four channels
+    assert findings(capsys, dataset, "--for", other) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("table", "code"),
+    [
+        ("[model]\nname = 'unte'", "E_UNKNOWN_NAME"),
+        ("[training]\nloss = 'dice_cd'", "E_UNKNOWN_NAME"),
+        ("[training]\npatch = [7, 7, 7]", "E_RECIPE"),
+    ],
+)
+def test_a_recipe_that_could_not_be_trained_is_found(
+    table: str, code: str, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.toml").write_text(table)
+    assert findings(capsys, dataset, "--for", tmp_path / "mine.toml") == (1, {None: {code}})
+
+
+def test_a_folder_that_holds_a_shipped_manifests_cases_is_that_dataset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (case,) = read_manifest(manifest_path("amos_ct_slab")).training
+    for file in (*case.image, str(case.label)):
+        save_scan(tmp_path / file)
+    save_scan(tmp_path / "another.nii.gz")
+    code, found = findings(capsys, tmp_path)
+    assert (code, list(found)) == (1, [case.case_id])
+    assert "E_CHECKSUM" in found[case.case_id]
+
+
 # --- the command
 
 
@@ -302,7 +347,7 @@ def test_a_model_tells_how_many_channels_its_scans_have(
 def test_a_name_that_does_not_exist_ends_the_command(
     options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["data", "check", str(tmp_path), *options]) == (1 if "no.toml" in options else 2)
+    assert main(["data", "check", str(tmp_path), *options]) == 2
     assert capsys.readouterr().out == ""
 
 

@@ -417,3 +417,73 @@ def test_the_labels_may_be_named_by_the_folder_of_a_dataset(tmp_path: Path, caps
     assert "liver" in capsys.readouterr().out
     assert evaluate(*arguments, "--labels", str(tmp_path)) == 1
     assert "E_MISSING" in capsys.readouterr().err
+
+
+def test_without_names_a_label_of_one_case_is_absent_in_the_others(tmp_path: Path) -> None:
+    for case_id, boxes in {"both": [(1, np.s_[0:2]), (2, np.s_[3:5])], "one": [(1, np.s_[0:2])], "none": []}.items():
+        write_image(label_map(*boxes), tmp_path / "p" / f"{case_id}.nii.gz")
+    assert evaluate(tmp_path / "p", tmp_path / "p", tmp_path / "out") == 0
+    rows = read_metrics(tmp_path / "out" / "metrics.csv")
+    assert [(row.case_id, row.label, row.dice, row.reference_ml == 0) for row in rows] == [
+        ("both", "label_1", 1.0, False),
+        ("both", "label_2", 1.0, False),
+        ("none", "label_1", None, True),
+        ("none", "label_2", None, True),
+        ("one", "label_1", 1.0, False),
+        ("one", "label_2", None, True),
+    ]
+    labels = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))["labels"]
+    assert [(part["n"], part["n_both_empty"]) for part in labels.values()] == [(3, 1), (3, 2)]
+
+
+def test_where_nothing_is_labelled_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(label_map(), tmp_path / "a.nii.gz")
+    assert evaluate(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", tmp_path / "out") == 0
+    assert "Neither prediction nor reference shows a label: a." in capsys.readouterr().err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["unlabelled"], summary["overall"]["n"]) == (["a"], 0)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({"both": ["spleen", "liver"]}, {("all", "both"): 1.0}),
+        (
+            {"both": ["spleen", "liver"], "liver": ["liver"]},
+            {("all", "both"): 1.0, ("all", "liver"): 0.8, ("liver", "liver"): 1.0},
+        ),
+    ],
+    ids=["merged", "region"],
+)
+def test_labels_made_of_the_datasets_are_scored_on_references_that_lack_some(
+    tmp_path: Path, chosen: dict[str, list[str]], expected: dict[tuple[str, str], float]
+) -> None:
+    dataset = LabelSet.from_names({0: "background", 1: "spleen", 2: "liver"})
+    labels = dataset.select(chosen)
+    for case_id in ("all", "liver"):
+        write_image(label_map((1, np.s_[0:2]), (2, np.s_[2:5])), tmp_path / "p" / f"{case_id}.nii.gz", labels)
+    write_image(label_map((1, np.s_[0:3]), (2, np.s_[3:5]), (9, np.s_[5:6])), tmp_path / "r" / "all.nii.gz")
+    write_image(label_map((2, np.s_[2:5])), tmp_path / "r" / "liver.nii.gz")
+    listing = {
+        "name": "x",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "spleen", "2": "liver"},
+        "ignore": [9],
+        "training": [{"image": "all.nii.gz"}, {"image": "liver.nii.gz", "labels_present": ["liver"]}],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(listing))
+    options = ("--labels", str(tmp_path / "dataset.json"))
+    assert evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out", *options) == 0
+    found = {(row.case_id, row.label): row.dice for row in read_metrics(tmp_path / "out" / "metrics.csv")}
+    assert found == pytest.approx(expected)
+
+
+def test_a_trainings_own_scores_are_not_written_over(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(label_map((1, np.s_[0:2])), tmp_path / "a.nii.gz")
+    before = (run / "validation" / "summary.json").read_bytes()
+    for out in (run, run / "validation"):
+        assert evaluate(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", out) == 2
+        assert "E_OPTION" in capsys.readouterr().err
+    assert (run / "validation" / "summary.json").read_bytes() == before

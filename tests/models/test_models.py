@@ -182,6 +182,25 @@ def test_the_next_larger_patch_that_fits_is_named(name: str, fitting: list[int])
     assert f"make training.patch {fitting}," in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("attention_unet", {"channels": []}),
+        ("attention_unet", {"channels": [4]}),
+        ("unet", {"channels": [4, 8], "strides": [0]}),
+    ],
+)
+def test_options_that_no_network_can_be_made_of_are_refused(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        build_network(recipe_of(name, options=options), channels=1, labels=1)
+
+
+def test_a_patch_of_odd_sides_is_refused_with_the_next_even_one() -> None:
+    with pytest.raises(RecipeError) as caught:
+        build_network(recipe_of("dynunet", patch=(31, 31, 31)), channels=1, labels=1)
+    assert "make training.patch [32, 32, 32]," in caught.value.remedy
+
+
 def test_what_fails_in_training_only_is_found_before_training() -> None:
     normed = recipe_of("unet", options={"channels": [4, 8, 16], "num_res_units": 0, "norm": "batch"}, patch=(4, 4, 4))
     assert build_network(normed, channels=1, labels=1)
