@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medseg.errors import OptionError
+from medseg.modality import alike
 from medseg.package import ModelPackage, load_package
 
 
@@ -52,4 +53,6 @@ def _unlike(one: ModelPackage, other: ModelPackage) -> str:
         return "labels"
     if one.channels != other.channels:
         return "channels"
+    if not alike(one.modality, other.modality):
+        return "kinds of image"
     return "heads" if one.recipe.model.head != other.recipe.model.head else ""

@@ -182,7 +182,7 @@ class DimensionError(ScanError):
 
 
 class NotFiniteError(ScanError):
-    """Voxels are NaN or infinite."""
+    """Voxels are NaN or infinite, or what a network says of them."""
 
     code = "E_NOT_FINITE"
 

@@ -1,7 +1,7 @@
 """Modality: what a scan was taken with, as DICOM, datasets and people call it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from medseg.remarks import Remark
 
@@ -22,6 +22,22 @@ def known_as(modality: str) -> str:
         if known.search(modality):
             return name
     return ""
+
+
+def alike(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Return whether images were taken with the same, channel by channel, as far as their manifests tell.
+
+    Sequences of MR are told apart where there are several, for their order matters then.
+    """
+    several = sum(map(is_magnetic, one)) > 1
+    return not one or not other or all(_alike(*pair, several) for pair in zip(one, other, strict=True))
+
+
+def _alike(one: str, other: str, several: bool) -> bool:
+    """Return whether two channels may be of one kind."""
+    known = {known_as(one), known_as(other)}
+    same = known != {"MR"} or not several or one.strip().casefold() == other.strip().casefold()
+    return "" in known or (len(known) == 1 and same)
 
 
 def modality_remarks(scan: Iterable[str], trained_on: Iterable[str]) -> tuple[Remark, ...]:

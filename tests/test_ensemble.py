@@ -122,12 +122,13 @@ def test_a_path_with_a_comma_is_one_model(tmp_path: Path) -> None:
     [
         ("labels", {"labels": LabelSet.from_names({0: "background", 4: "spleen"})}),
         ("channels", {"channels": 2}),
+        ("kinds of image", {"modality": ("PET",)}),
         ("heads", {"recipe": parse_recipe({"model": {"head": "sigmoid"}}, name="r")}),
     ],
-    ids=["labels", "channels", "heads"],
+    ids=["labels", "channels", "images", "heads"],
 )
 def test_models_that_do_not_belong_together_are_refused(what: str, change: dict[str, object], tmp_path: Path) -> None:
-    save_package(package(0), tmp_path / "one")
+    save_package(replace(package(0), modality=("CT",)), tmp_path / "one")
     save_package(replace(package(1), **change), tmp_path / "other")
     with pytest.raises(OptionError, match=f"their {what} are not the same"):
         load_models(f"{tmp_path / 'one'},{tmp_path / 'other'}")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from medseg.modality import is_magnetic, known_as, modality_remarks
+from medseg.modality import alike, is_magnetic, known_as, modality_remarks
 
 
 @pytest.mark.parametrize("modality", ["MRI", "mr", "FLAIR", "T1w", "t1gd", "T2", "ADC", "T1-weighted", "PD"])
@@ -35,3 +35,23 @@ def test_a_scan_of_a_modality_that_a_model_never_saw_is_told(scan: str, model: l
 )
 def test_what_is_the_same_or_not_known_is_not_told(scan: str, model: list[str]) -> None:
     assert modality_remarks([scan], model) == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (("CT",), ("ct",), True),
+        (("CT",), ("PET",), False),
+        (("MRI",), ("T1w",), True),
+        (("CT",), (), True),
+        (("CT",), ("something",), True),
+        (("CT", "PET"), ("CT", "PT"), True),
+        (("CT", "PET"), ("PET", "CT"), False),
+        (("T1", "T2"), ("t1", "T2 "), True),
+        (("T1", "T2"), ("T2", "T1"), False),
+    ],
+    ids=str,
+)
+def test_images_are_alike_channel_by_channel(one: tuple[str, ...], other: tuple[str, ...], expected: bool) -> None:
+    assert alike(one, other) is expected
+    assert alike(other, one) is expected

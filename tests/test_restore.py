@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from phantoms import all_orientations, geometries, house_geometry, house_label_map
 from scipy import ndimage
 
+from medseg.errors import NotFiniteError
 from medseg.labels import Label, LabelSet
 from medseg.pointwise import Pointwise
 from medseg.preprocess.prepare import prepared_geometry
@@ -407,3 +409,15 @@ def test_memory_grows_neither_with_the_scan_nor_with_the_classes(
     peak = tracemalloc.get_traced_memory()[1] - restored.array.nbytes
     tracemalloc.stop()
     assert peak < 150e6 / 64
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "SAL"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [np.float32, np.float16, "tensor"], ids=str)
+def test_what_is_no_number_is_no_label(kind: Any, wrong: float, orientation: str) -> None:
+    grid = house_geometry(shape=(6, 5, 4), orientation=orientation)
+    logits = one_hot(np.zeros(grid.shape, np.uint8))
+    logits[2, 3, 2, 1] = wrong
+    values = torch.from_numpy(logits) if kind == "tensor" else logits.astype(kind)
+    with pytest.raises(NotFiniteError, match="no number"):
+        restore(values, source=grid, target=grid, labels=LABELS, head="softmax")

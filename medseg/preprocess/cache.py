@@ -19,7 +19,7 @@ from medseg.recipe import Preprocess, Sample
 from medseg.volume import LabelMap, Source, Volume, find_label_map, read_reference, read_volume, resample
 
 # Raise it when the arithmetic of preparing changes: it is part of every key, so old entries are no longer found.
-PREPARED_FORM = 4
+PREPARED_FORM = 5
 
 
 def prepare_case(
@@ -40,10 +40,11 @@ def prepare_case(
         MedsegError: the image or the label map cannot be used; `errors.py` lists the codes.
     """
     image, reference, named = dataset.image(case), find_label_map(dataset.label(case)), dataset.manifest.labels_of(case)
-    key = _key([*_files(image), *_files(reference)], settings, labels, named, sample)
+    channels = dataset.manifest.channels
+    key = _key([*_files(image), *_files(reference)], settings, labels, named, sample, channels)
 
     def make() -> PreparedCase:
-        volume = read_volume(image, channels=dataset.manifest.channels)
+        volume = read_volume(image, channels=channels)
         label_map = read_reference(reference, geometry=volume.geometry, labels=named)
         present = tuple(label in dataset.present(case, labels) for label in labels)
         return _prepare(case.case_id, volume, label_map, settings, labels, present, sample)
@@ -123,10 +124,13 @@ def _prepare(
     )
 
 
-def _key(paths: list[Path], settings: Preprocess, labels: LabelSet, named: LabelSet, sample: Sample) -> str:
+def _key(
+    paths: list[Path], settings: Preprocess, labels: LabelSet, named: LabelSet, sample: Sample, channels: int
+) -> str:
     """Return a hash of the content of the files and of everything else that a prepared case depends on."""
     facts: dict[str, Any] = {
         "form": PREPARED_FORM,
+        "channels": channels,
         "sample": sample,
         "settings": settings.model_dump(mode="json"),
         "labels": [label.parts for label in labels],

@@ -11,6 +11,8 @@ from medseg.volume import Geometry, Volume, resample
 
 # A channel that varies by less than this part of its mean is constant: resampling leaves float32's rounding on it.
 CONSTANT = 1e-6
+# Values that are normalised at a time (float64: 8 MB, and twice that on the way).
+BLOCK_VALUES = 2**20
 
 
 def prepare(volume: Volume, settings: Preprocess) -> Volume:
@@ -27,8 +29,8 @@ def prepare(volume: Volume, settings: Preprocess) -> Volume:
         channel is constant).
     """
     geometry = prepared_geometry(volume, settings)
-    # Straightening slices that lean leaves corners that no slice covers; they get the scan's lowest value, air.
-    fill = float(volume.array.min(initial=0))
+    # Straightening slices that lean leaves corners that no slice covers; they get a channel's lowest value, air.
+    fill = volume.array.min(axis=(1, 2, 3), keepdims=True)
     array = resample(volume.array, source=volume.geometry, target=geometry, fill=fill, low_pass=settings.low_pass)
     return Volume(scale_intensities(array, settings.window_hu), geometry)
 
@@ -72,8 +74,18 @@ def scale_intensities(array: NDArray[np.float32], window_hu: tuple[float, float]
         low, high = window_hu
         windowed: NDArray[np.float32] = ((array - np.float32(low)) / np.float32(high - low)).clip(0, 1)
         return windowed
-    flat = array.reshape(len(array), -1).astype(np.float64)
-    mean, std = flat.mean(axis=1), flat.std(axis=1)
-    scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > CONSTANT * np.abs(mean))
-    normalised: NDArray[np.float32] = ((flat - mean[:, None]) * scale[:, None]).astype(np.float32)
-    return normalised.reshape(array.shape)
+    normalised = np.empty(array.shape, np.float32)
+    for values, out in zip(array.reshape(len(array), -1), normalised.reshape(len(array), -1), strict=True):
+        _normalise(values, out)
+    return normalised
+
+
+def _normalise(values: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """Write values with mean 0 and standard deviation 1; 0 where they are constant. In float64, some at a time."""
+    mean = float(values.mean(dtype=np.float64))
+    parts = [slice(start, start + BLOCK_VALUES) for start in range(0, len(values), BLOCK_VALUES)]
+    squares = (np.square(values[part].astype(np.float64) - mean).sum() for part in parts)
+    std = float(np.sqrt(sum(squares) / len(values)))
+    scale = 1 / std if std > CONSTANT * abs(mean) else 0.0
+    for part in parts:
+        out[part] = (values[part].astype(np.float64) - mean) * scale

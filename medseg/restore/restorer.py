@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.errors import NotFiniteError
 from medseg.labels import LabelSet
 from medseg.memory import out_of_memory
 from medseg.pointwise import Pointwise
@@ -85,7 +86,16 @@ class Restorer:
             values: shape (F, I, J, K).
             axis: of the source, across which the planes lie; the same each time.
             first: the number of the first of them.
+
+        Raises:
+            NotFiniteError: some are NaN or infinite, as in a network whose weights are, or whose precision is too low.
         """
+        if not np.isfinite(float(_total(values))):
+            raise NotFiniteError(
+                "taking the labels from what the network says",
+                found="some of it is no number",
+                remedy="ask again with --preset accurate, which is fp32; if that is no better, train the model anew",
+            )
         if not self.straight:
             self._gather(values, axis, first)
             return
@@ -184,3 +194,13 @@ def _planes(values: Array, axis: int, start: int, stop: int | None, *, copy: boo
     if not copy:
         return part
     return part.copy() if isinstance(part, np.ndarray) else part.clone()
+
+
+def _total(values: Array) -> Any:
+    """Return the sum of values, which is NaN or infinite where one of them is, in one pass over them."""
+    if isinstance(values, np.ndarray):
+        with np.errstate(invalid="ignore", over="ignore"):
+            return values.sum(dtype=np.float32)
+    import torch
+
+    return values.sum(dtype=torch.float32)

@@ -25,7 +25,7 @@ def resample(
     source: Geometry,
     target: Geometry,
     order: int = 1,
-    fill: float = 0.0,
+    fill: float | NDArray[Any] = 0.0,
     low_pass: bool = True,
 ) -> NDArray[Any]:
     """Return the values of `array` at the voxel centres of another grid.
@@ -35,8 +35,8 @@ def resample(
         source: the grid the array lies on.
         target: the grid to read it at.
         order: 0 nearest neighbour, the only one for label maps; 1 linear; 3 cubic B-spline.
-        fill: the value where a voxel lies in none of the source's, and holds the centre of none. A voxel reaches half
-            its size beyond its centre, and its value with it.
+        fill: the value where a voxel lies in none of the source's, and holds the centre of none; or one for each
+            channel, shape (..., 1, 1, 1). A voxel reaches half its size beyond its centre, and its value with it.
         low_pass: average before shrinking, so that fine detail does not alias. Nearest neighbour never averages.
 
     Returns:
@@ -113,7 +113,7 @@ def _resample_oblique(
     target: Geometry,
     *,
     order: int,
-    fill: float,
+    fill: float | NDArray[Any],
     low_pass: bool,
 ) -> NDArray[Any]:
     """Resample between grids at an angle, or with splines, a block of target planes at a time."""
@@ -125,7 +125,8 @@ def _resample_oblique(
         channels = channels.astype(np.float32)
         if low_pass:
             channels = ndimage.gaussian_filter(channels, (0, *blur(to_source)), mode="nearest")
-    values = np.full((len(channels), *target.shape), fill, channels.dtype)
+    values = np.empty((len(channels), *target.shape), channels.dtype)
+    fills = np.broadcast_to(fill, (*lead, 1, 1, 1)).reshape(-1)
     planes = max(1, BLOCK_POINTS // (target.shape[1] * target.shape[2]))
     for start in range(0, target.shape[0], planes):
         stop = min(start + planes, target.shape[0])
@@ -134,9 +135,9 @@ def _resample_oblique(
         index[0] += start
         at = (to_source[:3, :3] @ index + to_source[:3, 3:]).reshape(3, *block)
         outside = np.any(list(map(is_outside, at, (ni, nj, nk), steps_along(to_source))), axis=0)
-        for channel, out in zip(channels, values, strict=True):
+        for channel, out, beyond in zip(channels, values, fills, strict=True):
             read = ndimage.map_coordinates(channel, at, order=order, mode="nearest")
-            out[start:stop] = np.where(outside, np.asarray(fill, out.dtype), read)
+            out[start:stop] = np.where(outside, np.asarray(beyond, out.dtype), read)
     return values.reshape(*lead, *target.shape)
 
 

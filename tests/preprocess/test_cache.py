@@ -14,6 +14,7 @@ from phantoms import house_geometry, house_label_map, house_volume, save_nifti
 
 from medseg.dataset import Dataset, open_dataset
 from medseg.errors import (
+    DimensionError,
     FractionalLabelError,
     GridMismatchError,
     ManifestError,
@@ -204,6 +205,13 @@ def test_a_changed_setting_prepares_afresh(dataset: Dataset, reads: list[str], c
     prepared(dataset)
     assert len(reads) == 2
     assert len(entries(dataset)) == 2
+
+
+def test_another_number_of_channels_does_not_find_what_was_prepared(tmp_path: Path) -> None:
+    prepared(write_dataset(tmp_path / "data"))
+    two = write_dataset(tmp_path / "data", modality={"0": "T1", "1": "T2"})
+    with pytest.raises(DimensionError):
+        prepared(two)
 
 
 def test_a_changed_label_set_prepares_afresh(dataset: Dataset, reads: list[str]) -> None:

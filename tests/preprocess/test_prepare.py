@@ -163,3 +163,26 @@ def test_a_faint_contrast_on_a_high_floor_is_no_constant() -> None:
     scan = house_volume(dtype=np.float32)
     scan.array[:] = 10_000 + scan.array / 1000
     assert prepare(scan, Preprocess()).array.std() == pytest.approx(1, abs=1e-2)
+
+
+def test_where_no_slice_was_each_channel_has_its_own_lowest_value() -> None:
+    upright = house_geometry()
+    leaning = Geometry(upright.shape, upright.affine @ [[1, 0, 0.8, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    scan = house_volume(geometry=leaning, channels=2, dtype=np.float32)
+    scan.array[0] += -1000 - scan.array[0].min()
+    scan.array[1] += 500 - scan.array[1].min()
+    prepared = prepare(scan, Preprocess(window_hu=(-2000, 2000))).array
+    assert prepared.min(axis=(1, 2, 3)).tolist() == pytest.approx([0.25, 0.625])
+
+
+@given(size=st.integers(1, 50), block=st.integers(1, 60))
+@settings(deadline=None, max_examples=40)
+def test_in_whatever_blocks_a_channel_is_normalised_it_comes_to_the_same(size: int, block: int) -> None:
+    values = np.random.default_rng(size).normal(300, 20, (2, size, 1, 1)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(scale_intensities.__globals__, "BLOCK_VALUES", block)
+        found = scale_intensities(values, None)
+    exact = values.astype(np.float64)
+    std = exact.std(axis=(1, 2, 3), keepdims=True)
+    expected = (exact - exact.mean(axis=(1, 2, 3), keepdims=True)) / np.where(std > 0, std, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
