@@ -1,12 +1,15 @@
 """Dataset: a manifest, the folder its files are in, and the folds its cases belong to."""
 
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from medseg.errors import (
+    ChecksumError,
     DuplicateCaseError,
     ManifestError,
     MissingFileError,
@@ -68,6 +71,17 @@ class Dataset:
                 f"case {case.case_id}", found="the manifest names no label map for it", remedy="add its label"
             )
         return self.folder / case.label
+
+    def altered(self, case: Case) -> Iterator[ChecksumError]:
+        """Yield an error for each of a case's files that can be read and has not the SHA-256 of the manifest."""
+        for what, checksum in case.sha256.items():
+            path = self.folder / (case.image[0] if what == "image" else case.label or "")
+            if path.is_file() and os.access(path, os.R_OK) and sha256_of(path) != checksum:
+                yield ChecksumError(
+                    f"checking {path}",
+                    found="its SHA-256 is not the one in the manifest",
+                    remedy="download it again, or correct the manifest if the change is wanted",
+                )
 
     def split(self, fold: int | None, labels: LabelSet | None = None) -> tuple[list[Case], list[Case]]:
         """Return the cases to train on and those to validate on.

@@ -9,6 +9,7 @@ background is; and voxels with an id of `ignore` are not labelled.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,8 @@ LISTING = "dataset.json"
 # Other programs' keys are passed over, unless they are this much like one of ours (difflib): `label_present`, but not
 # `patient_age`.
 MISSPELT = 0.8
+# SHA-256 as it is written.
+CHECKSUM = re.compile(r"[0-9a-fA-F]{64}")
 # What 16 bits hold.
 HIGHEST_ID = 65535
 
@@ -51,7 +54,7 @@ class Case(BaseModel):
     label: str | None = None
     case_id: str = ""
     patient_id: str = ""
-    fold: int | None = None
+    fold: int | None = Field(default=None, ge=0)
     labels_present: tuple[str, ...] | None = None
     sha256: dict[str, str] = Field(default_factory=dict)
 
@@ -74,9 +77,19 @@ class Case(BaseModel):
     @field_validator("case_id")
     @classmethod
     def _names_a_file(cls, value: str) -> str:
-        if not value or "/" in value or "\\" in value:
-            raise ValueError("a case id names the case's results, so it is not empty and has no slash")
+        if not value or "/" in value or "\\" in value or min(value) < " ":
+            raise ValueError("a case id names the case's results, so it is not empty, and has no slash or line break")
         return value
+
+    @field_validator("sha256")
+    @classmethod
+    def _are_checksums(cls, value: dict[str, str]) -> dict[str, str]:
+        for what, checksum in value.items():
+            if what not in ("image", "label"):
+                raise ValueError(f"it is that of the image and of the label, and {what!r} is neither")
+            if not CHECKSUM.fullmatch(checksum):
+                raise ValueError(f"that of the {what} is {checksum!r}, and not 64 hexadecimal digits")
+        return {what: checksum.lower() for what, checksum in value.items()}
 
     @field_validator("labels_present")
     @classmethod
@@ -120,12 +133,21 @@ class Manifest(BaseModel):
             entry.setdefault("licence", entry.pop("license"))
         return _own(cls, entry)
 
+    @field_validator("modality")
+    @classmethod
+    def _has_channels(cls, value: dict[int, str]) -> dict[int, str]:
+        if not value:
+            raise ValueError('it names no channel; an image has at least one, such as {"0": "CT"}')
+        return value
+
     @field_validator("labels")
     @classmethod
     def _are_ids(cls, value: dict[int, str]) -> dict[int, str]:
         for id_, name in value.items():
             if not 0 <= id_ <= HIGHEST_ID:
                 raise ValueError(f"{id_} ({name!r}) is no id of a label map, which are 0 to {HIGHEST_ID}")
+            if id_ != 0 and not tidy(name):
+                raise ValueError(f"the label {id_} has no name")
             if id_ == 0 and tidy(name) in ORGAN_COLOURS:
                 raise ValueError(f"0 is background, and cannot be {name!r}: give that an id of its own")
         return value

@@ -153,7 +153,12 @@ def test_nothing_is_found_in_real_data(
 def test_label_maps_are_told_from_the_scans_beside_them(
     folder: str, label_maps: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, found = check(capsys, real_data(folder))
+    code, found = check(capsys, *sorted(real_data(folder).iterdir()))
     assert (code, len(found)) == (0, label_maps)
     assert all(codes == {"W_LABEL_MAP"} for codes in found.values())
     assert not any(str(case_id).startswith(("example_ct", "example_mr", "images")) for case_id in found)
+
+
+@pytest.mark.parametrize("folder", ["organs_ct", "amos_ct_slab"])
+def test_real_datasets_are_known_and_fine(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(capsys, real_data(folder)) == (0, {})

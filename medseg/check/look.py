@@ -1,18 +1,16 @@
 """Look: one case, read the way training and prediction will, and what was found."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from medseg.check.expected import Expected
 from medseg.check.finding import Finding
-from medseg.dataset import Dataset, sha256_of
-from medseg.errors import ChecksumError, MedsegError, UnexpectedError
+from medseg.dataset import Dataset
+from medseg.errors import MedsegError, UnexpectedError
 from medseg.manifest import Case
 from medseg.remarks import Remark
 from medseg.volume import Geometry, Source, Volume, read_label_map, read_reference, read_volume
@@ -66,10 +64,8 @@ def look_at_case(dataset: Dataset, case: Case, expected: Expected) -> Look:
     source = look.attempt(lambda: dataset.image(case))
     volume = _read_scan(look, source, expected) if source else None
     _read_labels(look, dataset, case, volume.geometry if volume else None)
-    for what, checksum in case.sha256.items():
-        path = dataset.folder / (case.image[0] if what == "image" else case.label or "")
-        if path.is_file() and os.access(path, os.R_OK) and sha256_of(path) != checksum:
-            look.note(altered(path))
+    for error in dataset.altered(case):
+        look.note(error)
     return look
 
 
@@ -104,12 +100,3 @@ def digest_of(volume: Volume) -> str:
     digest = hashlib.sha256(str(volume.array.shape).encode())
     digest.update(np.ascontiguousarray(volume.array.T).data)  # as files keep them, with I the fastest
     return digest.hexdigest()
-
-
-def altered(path: Path) -> ChecksumError:
-    """Return the error of a file that is not the manifest's."""
-    return ChecksumError(
-        f"checking {path}",
-        found="its SHA-256 is not the one in the manifest",
-        remedy="download it again, or correct the manifest if the change is wanted",
-    )

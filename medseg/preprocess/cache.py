@@ -40,6 +40,8 @@ def prepare_case(
         MedsegError: the image or the label map cannot be used; `errors.py` lists the codes.
     """
     image, reference, named = dataset.image(case), find_label_map(dataset.label(case)), dataset.manifest.labels_of(case)
+    for error in dataset.altered(case):
+        raise error
     channels = dataset.manifest.channels
     key = _key([*_files(image), *_files(reference)], settings, labels, named, sample, channels)
 

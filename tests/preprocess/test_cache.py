@@ -12,8 +12,9 @@ import pytest
 from annotations import on_series, save_slices
 from phantoms import house_geometry, house_label_map, house_volume, save_nifti
 
-from medseg.dataset import Dataset, open_dataset
+from medseg.dataset import Dataset, open_dataset, sha256_of
 from medseg.errors import (
+    ChecksumError,
     DimensionError,
     FractionalLabelError,
     GridMismatchError,
@@ -325,6 +326,17 @@ def test_a_missing_file_is_named(dataset: Dataset, name: str) -> None:
     (dataset.folder / name).unlink()
     with pytest.raises(MissingFileError, match=name):
         prepared(dataset)
+
+
+@pytest.mark.parametrize("name", ["image", "label"])
+def test_a_file_that_is_not_the_manifests_is_refused(tmp_path: Path, name: str) -> None:
+    dataset = write_dataset(tmp_path / "data")
+    digest = sha256_of(tmp_path / "data" / f"{name}.nii.gz")
+    case = {"image": "image.nii.gz", "label": "label.nii.gz", "case_id": "phantom"}
+    assert prepared(write_dataset(tmp_path / "data", training=[case | {"sha256": {name: digest.upper()}}]))
+    (dataset.folder / f"{name}.nii.gz").write_bytes(b"another")
+    with pytest.raises(ChecksumError, match=f"{name}.nii.gz"):
+        prepared(open_dataset(dataset.folder))
 
 
 def test_a_case_without_a_reference_is_refused(tmp_path: Path) -> None:
