@@ -25,7 +25,7 @@ def to_onnx(network: nn.Module, *, patch: Sides, channels: int) -> bytes:
         channels: of the image.
 
     Raises:
-        PackageError: the exporter does not know one of its operations.
+        PackageError: the exporter does not know one of its operations, or fails in another way.
     """
     device = next(network.parameters()).device
     training = network.training
@@ -35,10 +35,10 @@ def to_onnx(network: nn.Module, *, patch: Sides, channels: int) -> bytes:
             program = torch.onnx.export(network.eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False)
             assert program is not None
             return bytes(program.model_proto.SerializeToString())
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever the exporter stumbles over must not cost the training whose end this is
         raise PackageError(
             "exporting the network to ONNX",
-            found=str(error).strip().splitlines()[0],
+            found=str(error).strip().partition("\n")[0] or type(error).__name__,
             remedy="predict with it through torch, which needs no export",
         ) from error
     finally:

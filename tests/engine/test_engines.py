@@ -92,6 +92,18 @@ def test_a_network_that_the_exporter_does_not_know_is_an_error() -> None:
         to_onnx(Strange(), patch=PATCH, channels=2)
 
 
+@pytest.mark.parametrize(
+    "error", [OverflowError(), KeyError("aten::new\nmore")], ids=["without a word", "of many lines"]
+)
+def test_whatever_the_exporter_stumbles_over_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("torch.onnx.export", stumble)
+    with pytest.raises(PackageError, match=r"OverflowError|aten::new"):
+        to_onnx(network(), patch=PATCH, channels=2)
+
+
 @pytest.mark.parametrize(("labels", "features"), [(2, 3), (3, 4), (4, 4), (19, 4)])
 def test_a_pointwise_head_of_many_classes_is_left_out_and_handed_on(labels: int, features: int) -> None:
     recipe = parse_recipe(
