@@ -1,8 +1,9 @@
 """Dataset: a manifest, the folder its files are in, and the folds its cases belong to."""
 
+import functools
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from medseg.errors import (
 )
 from medseg.labels import LabelSet
 from medseg.manifest import LISTING, Case, Manifest, read_manifest
+from medseg.progress import Notify, Progress, ignore
 from medseg.shipped import manifest_path, shipped
 from medseg.volume import Source, find_source
 from medseg.volume.source import duplicate_ids
@@ -72,11 +74,18 @@ class Dataset:
             )
         return self.folder / case.label
 
-    def altered(self, case: Case) -> Iterator[ChecksumError]:
-        """Yield an error for each of a case's files that can be read and has not the SHA-256 of the manifest."""
+    def altered(self, case: Case, digests: Mapping[Path, str] | None = None) -> Iterator[ChecksumError]:
+        """Yield an error for each of a case's files that can be read and has not the SHA-256 of the manifest.
+
+        Args:
+            case: the case.
+            digests: file → its SHA-256, where these are known already.
+        """
+        known = digests or {}
         for what, checksum in case.sha256.items():
             path = self.folder / (case.image[0] if what == "image" else case.label or "")
-            if path.is_file() and os.access(path, os.R_OK) and sha256_of(path) != checksum:
+            readable = path in known or (path.is_file() and os.access(path, os.R_OK))
+            if readable and (known.get(path) or sha256_of(path)) != checksum:
                 yield ChecksumError(
                     f"checking {path}",
                     found="its SHA-256 is not the one in the manifest",
@@ -197,13 +206,14 @@ def _check_patients(cases: tuple[Case, ...], folds: dict[str, int]) -> None:
         )
 
 
-def open_dataset(data: Path, *, manifest: str | None = None) -> Dataset:
+def open_dataset(data: Path, *, manifest: str | None = None, notify: Notify = ignore) -> Dataset:
     """Open a dataset.
 
     Args:
         data: a folder with a dataset.json; a manifest file, whose paths start from its folder; or a folder without a
             dataset.json that a shipped manifest describes.
         manifest: the shipped manifest's name, from the recipe; None is the one whose files these are.
+        notify: hears when a folder is taken for a dataset that comes with medseg.
 
     Raises:
         MissingFileError, ManifestError, DuplicateCaseError, PatientInTwoFoldsError: what is wrong with it.
@@ -218,7 +228,9 @@ def open_dataset(data: Path, *, manifest: str | None = None) -> Dataset:
         return _opened(data, data.parent)
     if (data / LISTING).is_file():
         return _opened(data / LISTING, data)
-    manifest = manifest or shipped_manifest_of(data)
+    if manifest is None and (manifest := shipped_manifest_of(data)):
+        told = f"{data} holds the cases of {manifest}, and is taken for that dataset; what else lies there is left out"
+        notify(Progress("open", 0, 0, message=told))
     if manifest is None:
         raise ManifestError(
             f"opening the dataset {data}",
@@ -242,14 +254,19 @@ def shipped_manifest_of(data: Path) -> str | None:
     """
     if not data.is_dir() or (data / LISTING).is_file():
         return None
-    found = [name for name, path in shipped("data_manifests", ".json").items() if _holds(data, read_manifest(path))]
+    found = [name for name, files in _shipped_files() if all((data / file).exists() for file in files)]
     return found[0] if len(found) == 1 else None
 
 
-def _holds(folder: Path, manifest: Manifest) -> bool:
-    """Return whether all labelled cases of a manifest, of which there is one at least, lie in a folder."""
-    files = [file for case in manifest.training for file in (*case.image, case.label) if file]
-    return bool(files) and all((folder / file).exists() for file in files)
+@functools.cache
+def _shipped_files() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the name of each shipped manifest with labelled cases, and the files of these."""
+    manifests = {name: read_manifest(path).training for name, path in shipped("data_manifests", ".json").items()}
+    return tuple(
+        (name, tuple(file for case in cases for file in (*case.image, case.label) if file))
+        for name, cases in manifests.items()
+        if cases
+    )
 
 
 def _opened(listing: Path, folder: Path) -> Dataset:

@@ -211,6 +211,11 @@ class LabelSet:
         """Build from ids that come without names: 7 is called "label_7"."""
         return cls.from_names({0: "background", **{id_: f"label_{id_}" for id_ in ids}})
 
+    @property
+    def nameless(self) -> bool:
+        """Whether every label is called as in `from_ids`."""
+        return self.labels == LabelSet.from_ids(label.id for label in self.labels).labels
+
     def with_ids(self, ids: Iterable[int]) -> "LabelSet":
         """Return the set with a label, as in `from_ids`, for each id that it does not know."""
         more = LabelSet.from_ids(set(ids) - self.known_ids)

@@ -11,7 +11,7 @@ background is; and voxels with an id of `ignore` are not labelled.
 import json
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -80,6 +80,12 @@ class Case(BaseModel):
         if not value or "/" in value or "\\" in value or min(value) < " ":
             raise ValueError("a case id names the case's results, so it is not empty, and has no slash or line break")
         return value
+
+    @model_validator(mode="after")
+    def _checksum_of_one_file(self) -> Self:
+        if "image" in self.sha256 and len(self.image) > 1:
+            raise ValueError("sha256: that of the image is one file's, and the image has several")
+        return self
 
     @field_validator("sha256")
     @classmethod

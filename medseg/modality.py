@@ -25,19 +25,23 @@ def known_as(modality: str) -> str:
 
 
 def alike(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Return whether images were taken with the same, channel by channel, as far as their manifests tell.
+    """Return whether images may have been taken with the same, channel by channel.
 
-    Sequences of MR are told apart where there are several, for their order matters then.
+    They were not where a channel is known to be another kind, or where the same channels stand in another order.
     """
-    several = sum(map(is_magnetic, one)) > 1
-    return not one or not other or all(_alike(*pair, several) for pair in zip(one, other, strict=True))
+    names, others = ([name.strip().casefold() for name in names] for names in (one, other))
+    if not names or not others:
+        return True
+    kinds = [{known_as(a), known_as(b)} for a, b in zip(names, others, strict=False)]
+    moved = sorted(map(_sequence, names)) == sorted(map(_sequence, others)) and (
+        list(map(_sequence, names)) != list(map(_sequence, others))
+    )
+    return not moved and all("" in kind or len(kind) == 1 for kind in kinds)
 
 
-def _alike(one: str, other: str, several: bool) -> bool:
-    """Return whether two channels may be of one kind."""
-    known = {known_as(one), known_as(other)}
-    same = known != {"MR"} or not several or one.strip().casefold() == other.strip().casefold()
-    return "" in known or (len(known) == 1 and same)
+def _sequence(name: str) -> str:
+    """Return a sequence of MR without what some leave out: "t1w" and "T1-weighted" are "t1"."""
+    return re.sub(r"(?<=t[12])(w|[-_ ]?weighted)$", "", name.casefold())
 
 
 def modality_remarks(scan: Iterable[str], trained_on: Iterable[str]) -> tuple[Remark, ...]:

@@ -16,7 +16,7 @@ import psutil
 from medseg.atomic import encoded, unwritable, write_json
 
 LIBRARIES = ("medseg", "torch", "monai", "torchio", "nibabel", "SimpleITK", "numpy", "scipy")
-RESULTS, RECIPE, MODEL, RECORD = "results.jsonl", "recipe.toml", "model", "run.json"
+RESULTS, RECIPE, MODEL, RECORD, VALIDATION = "results.jsonl", "recipe.toml", "model", "run.json", "validation"
 
 
 class Run:
@@ -80,7 +80,7 @@ class Run:
     @property
     def validation(self) -> Path:
         """The scores after training."""
-        return self.folder / "validation"
+        return self.folder / VALIDATION
 
     @property
     def metrics(self) -> Path:

@@ -59,8 +59,9 @@ def test_help_loses_no_word_to_markup(command: list[str]) -> None:
     assert all(str(rich.markup.render(text)) == text for text in texts)
 
 
-def test_who_reads_no_further_ends_nothing() -> None:
-    command, pipe = [sys.executable, "-m", "medseg", "data", "list", "--json"], subprocess.PIPE
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["table", "json"])
+def test_who_reads_no_further_ends_nothing(options: tuple[str, ...]) -> None:
+    command, pipe = [sys.executable, "-m", "medseg", "data", "list", *options], subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe) as listing:
         assert listing.stdout
         assert listing.stderr

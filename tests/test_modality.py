@@ -49,6 +49,10 @@ def test_what_is_the_same_or_not_known_is_not_told(scan: str, model: list[str]) 
         (("CT", "PET"), ("PET", "CT"), False),
         (("T1", "T2"), ("t1", "T2 "), True),
         (("T1", "T2"), ("T2", "T1"), False),
+        (("T1w", "T2-weighted"), ("T2w", "T1"), False),
+        (("T1w", "t1gd", "T2w", "FLAIR"), ("T1", "T1ce", "T2", "FLAIR"), True),
+        (("MR", "MR"), ("T1", "T2"), True),
+        (("CT", "PET"), ("CT",), True),
     ],
     ids=str,
 )

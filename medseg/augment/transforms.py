@@ -66,14 +66,13 @@ class _LowResolution(tio.RandomAnisotropy):  # type: ignore[misc]
 
 
 def thick_slices(image: NDArray[np.float32], axis: int, factor: float) -> NDArray[np.float32]:
-    """Return an image that is known in every so many-th plane of an axis alone, and interpolated linearly between."""
+    """Return an image that is known in every so many-th place of an axis alone, and interpolated linearly between."""
     side = image.shape[axis]
     count = max(1, round(side / factor))
-    planes = (np.arange(count) + 0.5) * side / count - 0.5
-    known = np.take(image, np.rint(planes).astype(int).clip(0, side - 1), axis)
+    known = Taps.at((np.arange(count) + 0.5) * side / count - 0.5, side).matrix()
     between = Taps.at((np.arange(side) + 0.5) * count / side - 0.5, count).matrix()
-    rows = np.moveaxis(known, axis, 0)
-    thick = (between @ rows.reshape(count, -1)).reshape(side, *rows.shape[1:])
+    planes = np.moveaxis(image, axis, 0)
+    thick = (between @ (known @ planes.reshape(side, -1))).reshape(planes.shape)
     return np.ascontiguousarray(np.moveaxis(thick, 0, axis), np.float32)
 
 

@@ -15,6 +15,7 @@ from medseg.check.together import lacking_labels, patients_on_both_sides, same_s
 from medseg.choose import choose
 from medseg.dataset import is_dataset, open_dataset
 from medseg.errors import MedsegError
+from medseg.labels import LabelSet
 from medseg.processor import cores
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
@@ -87,16 +88,15 @@ def check(
 def _check_dataset(path: Path, manifest: str | None, expected: Expected, notify: Notify) -> Checked:
     """Look over a dataset; where its manifest makes no sense, its cases are not read."""
     try:
-        dataset = open_dataset(path, manifest=manifest)
+        dataset = open_dataset(path, manifest=manifest, notify=notify)
         labels = chosen_labels(expected.recipe, dataset) if expected.recipe else dataset.manifest.label_set
         dataset.split(None, labels)
-        if expected.recipe:
-            _try_recipe(expected.recipe, channels=dataset.manifest.channels, labels=len(labels))
     except MedsegError as error:
         return Checked((), (Finding.of(None, error),))
     wanted = expected.of_dataset(dataset.manifest)
     looks = list(_each(lambda case: look_at_case(dataset, case, wanted), dataset.cases, notify))
     between = [
+        *(_in_recipe(expected.recipe, dataset.manifest.channels, labels) if expected.recipe else ()),
         *patients_on_both_sides(dataset.manifest),
         *same_scans(looks, dataset.folds),
         *lacking_labels(looks, dataset.folds, dataset.manifest.label_set),
@@ -104,13 +104,18 @@ def _check_dataset(path: Path, manifest: str | None, expected: Expected, notify:
     return _checked(looks, between)
 
 
-def _try_recipe(recipe: Recipe, *, channels: int, labels: int) -> None:
-    """Raise UnknownNameError or RecipeError where a recipe names what there is not, or its network cannot be built."""
+def _in_recipe(recipe: Recipe, channels: int, labels: LabelSet) -> Iterator[Finding]:
+    """Yield what is wrong with a recipe by itself: it names what there is not, or its networks cannot be built."""
     from medseg.losses import LOSSES  # these bring torch along, which takes longer than most checks
     from medseg.models import build_network
 
-    choose(LOSSES, recipe.training.loss, kind="loss")
-    build_network(recipe, channels=channels, labels=labels)
+    coarse = [(recipe.coarse_recipe(()), 1)] if recipe.coarse else []
+    for own, count in ((recipe, len(labels)), *coarse):
+        try:
+            choose(LOSSES, own.training.loss, kind="loss")
+            build_network(own, channels=channels, labels=count)
+        except MedsegError as error:
+            yield Finding.of(None, error)
 
 
 def _check_scans(paths: Sequence[Path], expected: Expected, notify: Notify) -> Checked:

@@ -35,21 +35,13 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-@contextmanager
-def _to_whom_it_concerns() -> Iterator[None]:
-    """Print the result there; where nobody reads on, as `head` does, the command goes on to its end without a word."""
+def put(text: str) -> None:
+    """Print a line of the result; where nobody reads on, as `head` does, the command goes on to its end."""
     try:
-        yield
-        sys.stdout.flush()
+        print(text, flush=True)
     except BrokenPipeError:
         with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
-def put(text: str) -> None:
-    """Print a line of the result."""
-    with _to_whom_it_concerns():
-        print(text)
 
 
 def say(text: str) -> None:
@@ -79,8 +71,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, overflow="fold", width=width)
     for row in rows:
         table.add_row(*row)
-    with _to_whom_it_concerns():
-        _console().print(table)
+    console = _console()
+    with console.capture() as drawn:
+        console.print(table)
+    put(drawn.get().removesuffix("\n"))
 
 
 def fits(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:

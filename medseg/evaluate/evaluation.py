@@ -1,7 +1,7 @@
 """Evaluate: predictions and references in, metrics.csv and summary.json out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from medseg.evaluate.pairs import Pair, find_pairs
 from medseg.labels import LabelSet
 from medseg.metrics import CaseScore, score_label_map, summarise, write_metrics
 from medseg.progress import Notify, Progress, ignore
-from medseg.run import Run, read_record
+from medseg.run import VALIDATION, Run, read_record
 from medseg.volume import LabelMap, completed, names_in, numbered, read_pair, shared_labels
 
 
@@ -49,10 +49,10 @@ def evaluate(
         predictions: a label map (an image file, a DICOM SEG or an RTSTRUCT), or a folder of them.
         references: a label map, or a folder with one of the same case id for each prediction.
         folder: where the results go.
-        labels: what to score, and what the references' ids mean; where the predictions' labels are made of these,
+        labels: what to score, and what the references' ids mean; where the run's recipe made its labels of these,
             merged ones and regions, they are scored. None takes the labels that the predictions' run.json names, or
-            else those that the files of the case name, and every other id that occurs in any case. Predictions and
-            references that name their ids are matched with them by these names.
+            else those that the files of the case name, and every other id that occurs. Predictions and references that
+            name their ids are matched with them by these names.
         partial: case id, or a reference's name → the labels that it has, where it lacks some; it is scored on these
             alone.
         notify: hears of each case.
@@ -70,7 +70,7 @@ def evaluate(
     pairs = find_pairs(predictions, references)
     failed, unpredicted = pairs.failed, pairs.unpredicted
     Run(folder)
-    made_with, known = run_labels(predictions), partial or {}
+    naming, known = Naming.of(predictions, labels), partial or {}
     rows: dict[str, list[CaseScore]] = {}
     unnamed: dict[str, LabelSet] = {}
     for case_id, error in failed.items():
@@ -79,17 +79,16 @@ def evaluate(
         case_id = pair.case_id
         message = ""
         try:
-            named, rows[case_id] = _score(
-                pair, labels, made_with, known.get(case_id, known.get(pair.reference.case_id))
-            )
-            if labels is None and made_with is None:
+            present = known.get(case_id, known.get(pair.reference.case_id))
+            named, rows[case_id] = _score(pair, naming, present)
+            if naming.scored is None and present is None and named.nameless:
                 unnamed[case_id] = named
         except MedsegError as error:
             failed[case_id] = error
             message = f"{case_id}: {error.code} {error}"
         notify(Progress("evaluate", done, len(pairs.found), note=case_id, message=message))
     _add_absent(rows, unnamed)
-    scored = [row for own in rows.values() for row in own]
+    every = [row for own in rows.values() for row in own]
     unlabelled = [case_id for case_id, own in rows.items() if not own]
     summary = {
         "predictions": str(predictions),
@@ -99,11 +98,11 @@ def evaluate(
         "failed": {case_id: error.as_json() for case_id, error in failed.items()},
         "unpredicted": unpredicted,
         "unlabelled": unlabelled,
-        **summarise(scored),
+        **summarise(every),
     }
-    write_metrics(folder / "metrics.csv", scored)
+    write_metrics(folder / "metrics.csv", every)
     write_json(folder / "summary.json", summary)
-    return Evaluation(scored, summary, failed, unpredicted, unlabelled)
+    return Evaluation(every, summary, failed, unpredicted, unlabelled)
 
 
 def run_labels(predictions: Path) -> LabelSet | None:
@@ -130,9 +129,10 @@ def _refuse_pretrained(predictions: Path) -> None:
 
 
 def _refuse_training(folder: Path) -> None:
-    """Raise OptionError for a run of training and for what it holds."""
-    for run in (folder, folder.parent):
-        if read_record(run).get("command") == "train":
+    """Raise OptionError for a run of training, and for the folder of its scores."""
+    whole = folder.resolve()
+    for run, kept in ((whole, whole), (whole.parent, whole.parent / VALIDATION)):
+        if whole == kept and read_record(run).get("command") == "train":
             raise OptionError(
                 f"--out {folder}",
                 found=f"{run} is a training, which keeps its own scores",
@@ -140,8 +140,39 @@ def _refuse_training(folder: Path) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Naming:
+    """What ids mean, as far as that is said beside the files.
+
+    Attributes:
+        scored: the labels that are scored; None where the files of each case have to tell.
+        drawn: the labels that references were said to have; None where nothing was said.
+        predicted: the labels of the run that predicted; None where none is known.
+    """
+
+    scored: LabelSet | None
+    drawn: LabelSet | None
+    predicted: LabelSet | None
+
+    @classmethod
+    def of(cls, predictions: Path, labels: LabelSet | None) -> "Naming":
+        """Return what the run of predictions says, and the labels asked for.
+
+        Labels that the run's recipe made of those asked for, by their names, are scored as they were made.
+        """
+        predicted = run_labels(predictions)
+        if labels is None or predicted is None:
+            return cls(labels or predicted, labels, predicted)
+        try:
+            made = labels.select(_record(predictions)["recipe"]["labels"])
+        except (MedsegError, KeyError, TypeError, AttributeError):
+            return cls(labels, labels, predicted)
+        same = [(label.id, label.parts) for label in made] == [(label.id, label.parts) for label in predicted]
+        return cls(made if same else labels, labels, predicted)
+
+
 def _add_absent(rows: dict[str, list[CaseScore]], unnamed: Mapping[str, LabelSet]) -> None:
-    """Add to cases whose labels nobody named a row for each label that only others of them show: it is absent there."""
+    """Add to cases without names a row for each label that only others of them show: it is absent there."""
     shown = {(row.label_id, row.label) for case_id in unnamed for row in rows[case_id]}
     for case_id, labels in unnamed.items():
         absent = [label for label in sorted(shown) if label[0] not in labels.known_ids]
@@ -152,41 +183,28 @@ def _add_absent(rows: dict[str, list[CaseScore]], unnamed: Mapping[str, LabelSet
         rows[case_id].sort(key=lambda row: row.label_id)
 
 
-def _score(
-    pair: Pair, labels: LabelSet | None, made_with: LabelSet | None, present: LabelSet | None
-) -> tuple[LabelSet, list[CaseScore]]:
+def _score(pair: Pair, naming: Naming, present: LabelSet | None) -> tuple[LabelSet, list[CaseScore]]:
     """Score a case on the labels asked for, or else on those of the run, as far as its reference has them.
 
     Returns:
         The labels, and a row for each.
     """
-    named, predicted, referred = _read(pair, labels, made_with)
+    named, predicted, referred = _read(pair, naming)
     if present is not None:
         referred.check_ids(present)
         named = named.present_in(present)
     return named, score_label_map(predicted, referred, named, case_id=pair.case_id)
 
 
-def _read(pair: Pair, labels: LabelSet | None, made_with: LabelSet | None) -> tuple[LabelSet, LabelMap, LabelMap]:
+def _read(pair: Pair, naming: Naming) -> tuple[LabelSet, LabelMap, LabelMap]:
     """Return the labels to score, and the prediction and the reference in their ids."""
     one, other = pair.prediction, pair.reference
-    known = labels or made_with
-    named = known or shared_labels(one, other)
-    predicted, referred = read_pair(one, other, named)
-    if known is None:
+    scored, drawn = naming.scored, naming.drawn or naming.scored
+    if scored is None or drawn is None:
+        named = shared_labels(one, other)
+        predicted, referred = read_pair(one, other, named)
         return completed(named, (one, predicted), (other, referred)), predicted, referred
-    theirs = names_in(one) or made_with
-    scored = known
-    if labels and theirs and one.kind == "file" and _made_of(theirs, labels):
-        scored = replace(theirs, known_ids=labels.known_ids, ignored_ids=labels.ignored_ids)
-    predicted = numbered(predicted, one, scored, names=theirs)
-    referred = numbered(referred, other, known, names=names_in(other), declared=labels is not None)
+    predicted, referred = read_pair(one, other, drawn if one.kind == "file" else scored)
+    predicted = numbered(predicted, one, scored, names=names_in(one) or naming.predicted)
+    referred = numbered(referred, other, drawn, names=names_in(other), declared=naming.drawn is not None)
     return scored, predicted, referred
-
-
-def _made_of(theirs: LabelSet, labels: LabelSet) -> bool:
-    """Return whether labels are others merged or nested, beside some that are just themselves."""
-    ids = {label.name: label.id for label in labels}
-    whole = [label for label in theirs if label.parts == (label.id,)]
-    parts = {part for label in theirs for part in label.parts}
-    return len(whole) < len(theirs) and parts <= labels.known_ids and all(ids.get(own.name) == own.id for own in whole)

@@ -40,10 +40,10 @@ def prepare_case(
         MedsegError: the image or the label map cannot be used; `errors.py` lists the codes.
     """
     image, reference, named = dataset.image(case), find_label_map(dataset.label(case)), dataset.manifest.labels_of(case)
-    for error in dataset.altered(case):
+    channels, digests = dataset.manifest.channels, _digests([*_files(image), *_files(reference)])
+    for error in dataset.altered(case, digests):
         raise error
-    channels = dataset.manifest.channels
-    key = _key([*_files(image), *_files(reference)], settings, labels, named, sample, channels)
+    key = _key(list(digests.values()), settings, labels, named, sample, channels)
 
     def make() -> PreparedCase:
         volume = read_volume(image, channels=channels)
@@ -67,7 +67,7 @@ def prepare_scan(source: Source, *, channels: int, settings: Preprocess, cache: 
         MedsegError: the scan cannot be used; `errors.py` lists the codes.
     """
     facts = {"form": PREPARED_FORM, "settings": settings.model_dump(mode="json"), "channels": channels}
-    key = _hash(facts | {"files": _digests(_files(source))})
+    key = _hash(facts | {"files": list(_digests(_files(source)).values())})
 
     def make() -> PreparedCase:
         volume = read_volume(source, channels=channels)
@@ -127,7 +127,7 @@ def _prepare(
 
 
 def _key(
-    paths: list[Path], settings: Preprocess, labels: LabelSet, named: LabelSet, sample: Sample, channels: int
+    digests: list[str], settings: Preprocess, labels: LabelSet, named: LabelSet, sample: Sample, channels: int
 ) -> str:
     """Return a hash of the content of the files and of everything else that a prepared case depends on."""
     facts: dict[str, Any] = {
@@ -139,14 +139,14 @@ def _key(
         "known_ids": sorted(named.known_ids),
         "ignored_ids": sorted(named.ignored_ids),
         "names": [(label.id, label.name) for label in named],
-        "files": _digests(paths),
+        "files": digests,
     }
     return _hash(facts)
 
 
-def _digests(paths: Sequence[Path]) -> list[str]:
-    """Return the SHA-256 of each file that is there."""
-    return [sha256_of(path) for path in paths if path.is_file()]
+def _digests(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return file → its SHA-256, for each that is there."""
+    return {path: sha256_of(path) for path in paths if path.is_file()}
 
 
 def _hash(facts: dict[str, Any]) -> str:

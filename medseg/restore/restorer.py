@@ -94,7 +94,7 @@ class Restorer:
             raise NotFiniteError(
                 "taking the labels from what the network says",
                 found="some of it is no number",
-                remedy="ask again with --preset accurate, which is fp32; if that is no better, train the model anew",
+                remedy='predict with --preset accurate, which is fp32, or train with training.precision = "fp32"',
             )
         if not self.straight:
             self._gather(values, axis, first)

@@ -93,7 +93,7 @@ def find_scans(places: Sequence[Path], *, fold: int | None = None, notify: Notif
         DuplicateCaseError: a case id stands in two of the places.
         MissingFileError, ManifestError…: a dataset cannot be opened.
     """
-    datasets = tuple(open_dataset(place) for place in places if is_dataset(place))
+    datasets = tuple(open_dataset(place, notify=notify) for place in places if is_dataset(place))
     others = [place for place in places if not is_dataset(place)]
     if fold is not None and others:
         raise OptionError(

@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from medseg.across import processes, shared
 from medseg.dataset import Dataset
+from medseg.errors import NotFiniteError
 from medseg.labels import LabelSet
 from medseg.manifest import Case
 from medseg.metrics import CaseScore, score_label_map, summarise
 from medseg.prepared_case import PreparedCase
-from medseg.progress import Notify, Progress
+from medseg.progress import Notify, Progress, ignore
 from medseg.segment import Prepared, Segmenter
-from medseg.volume import Volume, read_reference, write_image
+from medseg.volume import LabelMap, Volume, read_reference, write_image
 
 T = TypeVar("T")
 
@@ -46,7 +49,7 @@ class Validator:
         own = itertools.count(1)
 
         def score(item: tuple[Case, Path]) -> list[CaseScore]:
-            rows = self._score(*item, averaged=True, keep=keep)
+            rows = self._score(*item, averaged=True, keep=keep, notify=notify)
             notify(Progress("validate", next(own), -(-len(self.cases) // processes()), note=item[0].case_id))
             return rows
 
@@ -62,10 +65,17 @@ class Validator:
         mean = summarise(list(itertools.chain.from_iterable(scores)))["overall"]["dice"]["mean"]
         return 0.0 if mean is None else float(mean)
 
-    def _score(self, case: Case, folder: Path, *, averaged: bool, keep: Path | None = None) -> list[CaseScore]:
+    def _score(
+        self, case: Case, folder: Path, *, averaged: bool, keep: Path | None = None, notify: Notify = ignore
+    ) -> list[CaseScore]:
+        """Score a case; where what the network says is no number, it has found nothing, and training goes on."""
         prepared = PreparedCase.load(folder)
         image = Prepared(Volume(prepared.image, prepared.geometry))
-        prediction = self._segmenter.predict(image, prepared.native, averaged=averaged)
+        try:
+            prediction = self._segmenter.predict(image, prepared.native, averaged=averaged)
+        except NotFiniteError as error:
+            notify(Progress("validate", 0, len(self.cases), message=f"{case.case_id}: {error.code} {error}"))
+            prediction = LabelMap(np.zeros(prepared.native.shape, np.uint8), prepared.native)
         if keep:
             write_image(prediction, keep / f"{case.case_id}.nii.gz", self._labels)
         drawn, scored = self._dataset.manifest.labels_of(case), self._dataset.present(case, self._labels)

@@ -319,6 +319,8 @@ def test_a_recipe_takes_the_channels_of_the_dataset_whatever_its_manifest_says(
         ("[model]\nname = 'unte'", "E_UNKNOWN_NAME"),
         ("[training]\nloss = 'dice_cd'", "E_UNKNOWN_NAME"),
         ("[training]\npatch = [7, 7, 7]", "E_RECIPE"),
+        ("[coarse]\npatch = [7, 7, 7]", "E_RECIPE"),
+        ("[coarse.model]\nname = 'unte'", "E_UNKNOWN_NAME"),
     ],
 )
 def test_a_recipe_that_could_not_be_trained_is_found(

@@ -1,6 +1,7 @@
 """Predictions are matched with references by case id, scored, and counted honestly."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -462,6 +463,8 @@ def test_labels_made_of_the_datasets_are_scored_on_references_that_lack_some(
     labels = dataset.select(chosen)
     for case_id in ("all", "liver"):
         write_image(label_map((1, np.s_[0:2]), (2, np.s_[2:5])), tmp_path / "p" / f"{case_id}.nii.gz", labels)
+    record = {"command": "predict", "labels": labels.as_json(), "recipe": {"labels": chosen}}
+    (tmp_path / "p" / "run.json").write_text(json.dumps(record))
     write_image(label_map((1, np.s_[0:3]), (2, np.s_[3:5]), (9, np.s_[5:6])), tmp_path / "r" / "all.nii.gz")
     write_image(label_map((2, np.s_[2:5])), tmp_path / "r" / "liver.nii.gz")
     listing = {
@@ -477,6 +480,12 @@ def test_labels_made_of_the_datasets_are_scored_on_references_that_lack_some(
     found = {(row.case_id, row.label): row.dice for row in read_metrics(tmp_path / "out" / "metrics.csv")}
     assert found == pytest.approx(expected)
 
+    # in another dataset, whose ids are others, the same names and numbers mean other organs
+    (tmp_path / "dataset.json").write_text(json.dumps(listing | {"labels": {"0": "no", "2": "spleen", "1": "liver"}}))
+    assert evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "other", *options) == 1
+    summary = json.loads((tmp_path / "other" / "summary.json").read_text(encoding="utf-8"))
+    assert {error["code"] for error in summary["failed"].values()} == {"E_UNKNOWN_LABEL"}
+
 
 def test_a_trainings_own_scores_are_not_written_over(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -487,3 +496,14 @@ def test_a_trainings_own_scores_are_not_written_over(
         assert evaluate(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", out) == 2
         assert "E_OPTION" in capsys.readouterr().err
     assert (run / "validation" / "summary.json").read_bytes() == before
+    elsewhere = Path(shutil.copytree(run, tmp_path / "run")) / "on_others"
+    assert evaluate(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", elsewhere) == 0
+
+
+def test_a_label_that_files_number_each_in_their_own_way_has_one_row_a_case(tmp_path: Path) -> None:
+    for id_ in (1, 2, 3):
+        labels = LabelSet.from_names({0: "background", id_: "liver"})
+        write_image(label_map((id_, np.s_[0:2])), tmp_path / "p" / f"{id_}.nii.gz", labels)
+    assert evaluate(tmp_path / "p", tmp_path / "p", tmp_path / "out") == 0
+    rows = read_metrics(tmp_path / "out" / "metrics.csv")
+    assert [(row.case_id, row.label_id, row.dice) for row in rows] == [("1", 1, 1.0), ("2", 2, 1.0), ("3", 3, 1.0)]

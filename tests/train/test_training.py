@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from medseg.cli import main
 from medseg.dataset import Dataset, open_dataset
+from medseg.engine.torch import TorchEngine
 from medseg.errors import MedsegError, NoCasesError, TrainingError
 from medseg.labels import ORGAN_COLOURS
 from medseg.metrics import read_metrics
@@ -76,6 +77,25 @@ def test_without_a_fold_the_scores_are_called_those_on_training_data(
     result = train(small, open_dataset(dataset), tmp_path / "run", device=CPU)
     assert result.summary["scored_on"] == "training data"
     assert result.summary["overall"]["n"] == 5
+
+
+def test_a_network_that_says_no_number_has_found_nothing_and_its_training_is_kept(
+    dataset: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_network = TorchEngine.run
+
+    def overflow(engine: TorchEngine, batch: torch.Tensor) -> torch.Tensor:
+        return run_network(engine, batch) * np.float32(np.nan)
+
+    monkeypatch.setattr(TorchEngine, "run", overflow)
+    told: list[str] = []
+    small = load_recipe(str(recipe), ["training.epochs=1", "training.steps_per_epoch=1"])
+    result = train(
+        small, open_dataset(dataset), tmp_path / "run", fold=0, device=CPU, notify=lambda one: told.append(one.message)
+    )
+    assert result.summary["overall"]["dice"]["mean"] == 0
+    assert any("E_NOT_FINITE" in message for message in told)
+    assert load_package(tmp_path / "run").weights
 
 
 def test_the_package_is_the_last_checkpoint(run: Path) -> None:
