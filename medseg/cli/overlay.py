@@ -57,7 +57,7 @@ def _read(
     mapped: "Source", referred: "Source | None", geometry: "Geometry", manifest: "Manifest | None"
 ) -> "tuple[LabelSet | None, LabelMap, LabelMap | None]":
     """Return the labels to paint, and the label map and the reference in their ids."""
-    from medseg.evaluate.evaluation import run_labels
+    from medseg.evaluate.naming import run_labels
     from medseg.volume import completed, names_in, numbered, read_reference, shared_labels
 
     made_with = run_labels(mapped.paths[0])

@@ -7,6 +7,7 @@ from typing import Any
 
 from medseg.atomic import write_json
 from medseg.errors import MedsegError, OptionError, PackageError
+from medseg.evaluate.naming import Naming, record_of
 from medseg.evaluate.pairs import Pair, find_pairs
 from medseg.labels import LabelSet
 from medseg.metrics import CaseScore, score_label_map, summarise, write_metrics
@@ -105,22 +106,9 @@ def evaluate(
     return Evaluation(every, summary, failed, unpredicted, unlabelled)
 
 
-def run_labels(predictions: Path) -> LabelSet | None:
-    """Return the labels of the run that made a folder of predictions, or None where it left no run.json."""
-    try:
-        return LabelSet.from_json(_record(predictions)["labels"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _record(predictions: Path) -> dict[str, Any]:
-    """Return what the run.json beside predictions says; nothing where there is none."""
-    return read_record(predictions if predictions.is_dir() else predictions.parent)
-
-
 def _refuse_pretrained(predictions: Path) -> None:
     """Raise PackageError for a run that has pretrained a network, which segments nothing yet."""
-    if _record(predictions).get("command") == "pretrain":
+    if record_of(predictions).get("command") == "pretrain":
         raise PackageError(
             f"evaluating {predictions}",
             found="it is a run of pretraining, whose network tells no labels",
@@ -138,37 +126,6 @@ def _refuse_training(folder: Path) -> None:
                 found=f"{run} is a training, which keeps its own scores",
                 remedy="choose another folder",
             )
-
-
-@dataclass(frozen=True)
-class Naming:
-    """What ids mean, as far as that is said beside the files.
-
-    Attributes:
-        scored: the labels that are scored; None where the files of each case have to tell.
-        drawn: the labels that references were said to have; None where nothing was said.
-        predicted: the labels of the run that predicted; None where none is known.
-    """
-
-    scored: LabelSet | None
-    drawn: LabelSet | None
-    predicted: LabelSet | None
-
-    @classmethod
-    def of(cls, predictions: Path, labels: LabelSet | None) -> "Naming":
-        """Return what the run of predictions says, and the labels asked for.
-
-        Labels that the run's recipe made of those asked for, by their names, are scored as they were made.
-        """
-        predicted = run_labels(predictions)
-        if labels is None or predicted is None:
-            return cls(labels or predicted, labels, predicted)
-        try:
-            made = labels.select(_record(predictions)["recipe"]["labels"])
-        except (MedsegError, KeyError, TypeError, AttributeError):
-            return cls(labels, labels, predicted)
-        same = [(label.id, label.parts) for label in made] == [(label.id, label.parts) for label in predicted]
-        return cls(made if same else labels, labels, predicted)
 
 
 def _add_absent(rows: dict[str, list[CaseScore]], unnamed: Mapping[str, LabelSet]) -> None:
