@@ -27,7 +27,7 @@ class Naming:
     def of(cls, predictions: Path, labels: LabelSet | None) -> "Naming":
         """Return what the run of predictions says, and the labels asked for.
 
-        Labels that the run's recipe made of those asked for, by their names, are scored as they were made.
+        Where the run's recipe made labels of those asked for, by their names, its own are scored.
         """
         predicted = run_labels(predictions)
         if labels is None or predicted is None:
@@ -37,7 +37,8 @@ class Naming:
         except (MedsegError, KeyError, TypeError, AttributeError):
             return cls(labels, labels, predicted)
         same = [(label.id, label.parts) for label in made] == [(label.id, label.parts) for label in predicted]
-        return cls(made if same else labels, labels, predicted)
+        merged = any(len(label.parts) > 1 for label in made)
+        return cls(made if same and merged else labels, labels, predicted)
 
 
 def run_labels(predictions: Path) -> LabelSet | None:

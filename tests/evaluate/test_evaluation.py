@@ -507,3 +507,16 @@ def test_a_label_that_files_number_each_in_their_own_way_has_one_row_a_case(tmp_
     assert evaluate(tmp_path / "p", tmp_path / "p", tmp_path / "out") == 0
     rows = read_metrics(tmp_path / "out" / "metrics.csv")
     assert [(row.case_id, row.label_id, row.dice) for row in rows] == [("1", 1, 1.0), ("2", 2, 1.0), ("3", 3, 1.0)]
+
+
+def test_labels_that_a_run_left_out_are_scored_where_they_are_asked_for(tmp_path: Path) -> None:
+    both = LabelSet.from_names({0: "background", 1: "spleen", 2: "liver"})
+    spleen = both.select({"spleen": ["spleen"]})
+    write_image(label_map((1, np.s_[0:2])), tmp_path / "p" / "a.nii.gz", spleen)
+    record = {"command": "predict", "labels": spleen.as_json(), "recipe": {"labels": {"spleen": ["spleen"]}}}
+    (tmp_path / "p" / "run.json").write_text(json.dumps(record))
+    write_image(label_map((1, np.s_[0:2]), (2, np.s_[2:4])), tmp_path / "r" / "a.nii.gz")
+    options = listing(tmp_path / "dataset.json", both)
+    assert evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out", *options) == 0
+    dice = {row.label: row.dice for row in read_metrics(tmp_path / "out" / "metrics.csv")}
+    assert dice == {"spleen": 1.0, "liver": 0.0}
