@@ -349,17 +349,18 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     changes: dict[str, Any] = {}
     for override in overrides:
         _override(changes, override)
-    model = value.get("model")
-    if isinstance(model, dict) and _network(changes) not in (None, _network(value) or Model().name):
-        model.pop("options", None)
+    for own, other in ((value, changes), (value.get("coarse"), changes.get("coarse"))):
+        model = own.get("model") if isinstance(own, dict) else None
+        if isinstance(model, dict) and _network(other) not in (None, model.get("name", Model().name)):
+            model.pop("options", None)
     for override in overrides:
         _override(value, override)
     return parse_recipe(value, name=" ".join([str(path), *(f"--set {override}" for override in overrides)]))
 
 
-def _network(value: dict[str, Any]) -> Any:
-    """Return the network that a recipe's tables name; None where they name none."""
-    model = value.get("model")
+def _network(value: Any) -> Any:
+    """Return the network that a recipe's tables, or its coarse one, name; None where they name none."""
+    model = value.get("model") if isinstance(value, dict) else None
     return model.get("name") if isinstance(model, dict) else None
 
 

@@ -242,6 +242,11 @@ def test_another_network_leaves_the_options_of_the_recipes_own_out(tmp_path: Pat
     assert load_recipe(path, ["model.options.res_block=true", "model.name=segresnet"]).model.options == {
         "res_block": True
     }
+    coarse = write(tmp_path, "[coarse.model]\nname = 'dynunet'\noptions = {filters = [8, 16]}")
+    changed = load_recipe(coarse, ["coarse.model.name=unet"]).coarse
+    assert changed
+    assert changed.model
+    assert changed.model.options == {}
     unnamed = write(tmp_path, "[model]\noptions = {channels = [8, 16]}")
     assert load_recipe(unnamed, ["model.name=unet"]).model.options == {"channels": [8, 16]}
     assert load_recipe(unnamed, ["model.name=basic_unet"]).model.options == {}

@@ -8,6 +8,10 @@ from medseg.memory import out_of_memory
 from medseg.patches.slab_sums import SlabSums
 from medseg.patches.windows import Box
 
+# What the network says of windows of one value is kept for so many values. Scans have one or two such: air, and what
+# was set to 0 around them.
+MOST_CONSTANTS = 4
+
 
 class WindowRunner:
     """Runs a network on windows of an image and adds up what it says.
@@ -29,7 +33,7 @@ class WindowRunner:
         """Add what the network says of each window.
 
         Of windows that hold one value everywhere, such as air that was cut off at the end of the intensity window, it
-        says the same each time, and so it is asked once for each value.
+        says the same each time, and so it is asked once for each of the first few values.
 
         Raises:
             MemoryError, RuntimeError: memory does not hold one window.
@@ -38,7 +42,7 @@ class WindowRunner:
         for box in boxes:
             window = self._image[(slice(None), *box)]
             value = self._engine.constant(window)
-            if value is not None:
+            if value is not None and (value in self._constant or len(self._constant) < MOST_CONSTANTS):
                 if value not in self._constant:
                     self._constant[value] = self._engine.copy(mirrored(self._engine, window[None], self._flips)[0])
                 self._sums.add(box, self._constant[value])

@@ -471,3 +471,17 @@ def test_any_other_error_of_the_network_stays_what_it_is() -> None:
     with pytest.raises(RuntimeError, match="sizes do not match"):
         slide(failing, image_of((11, 8, 6)), patch=(4, 4, 4), overlap=0.5)
     assert len(tried) == 1
+
+
+def test_of_windows_of_one_value_a_few_values_are_remembered_and_the_others_asked_each_time() -> None:
+    asked: list[int] = []
+
+    def count(batch: Tensor) -> Tensor:
+        asked.append(len(batch))
+        return batch * 2 + 1
+
+    steps = torch.arange(8.0).repeat_interleave(4)
+    image = torch.cat([steps, steps])[None, :, None, None].expand(1, 64, 4, 4).contiguous()
+    said = slide(count, image, patch=(4, 4, 4), overlap=0.0)
+    assert torch.equal(said, image * 2 + 1)
+    assert sum(asked) == 4 + 2 * 4
