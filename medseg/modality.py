@@ -29,19 +29,17 @@ def alike(one: Sequence[str], other: Sequence[str]) -> bool:
 
     They were not where a channel is known to be another kind, or where the same channels stand in another order.
     """
-    names, others = ([name.strip().casefold() for name in names] for names in (one, other))
-    if not names or not others:
+    if not one or not other:
         return True
+    names, others = ([_sequence(name) for name in channels] for channels in (one, other))
+    moved = sorted(names) == sorted(others) and names != others
     kinds = [{known_as(a), known_as(b)} for a, b in zip(names, others, strict=False)]
-    moved = sorted(map(_sequence, names)) == sorted(map(_sequence, others)) and (
-        list(map(_sequence, names)) != list(map(_sequence, others))
-    )
     return not moved and all("" in kind or len(kind) == 1 for kind in kinds)
 
 
 def _sequence(name: str) -> str:
-    """Return a sequence of MR without what some leave out: "t1w" and "T1-weighted" are "t1"."""
-    return re.sub(r"(?<=t[12])(w|[-_ ]?weighted)$", "", name.casefold())
+    """Return a channel's name without what some leave out of one of MR: "T1w" and "t1-weighted" are "t1"."""
+    return re.sub(r"(?<=t[12])(w|[-_ ]?weighted)$", "", name.strip().casefold())
 
 
 def modality_remarks(scan: Iterable[str], trained_on: Iterable[str]) -> tuple[Remark, ...]:
