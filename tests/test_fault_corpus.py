@@ -162,3 +162,14 @@ def test_label_maps_are_told_from_the_scans_beside_them(
 @pytest.mark.parametrize("folder", ["organs_ct", "amos_ct_slab"])
 def test_real_datasets_are_known_and_fine(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(capsys, real_data(folder)) == (0, {})
+
+
+def test_training_and_planning_say_what_a_folder_is_taken_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # each then ends at something that is asked later
+    train = ("train", "demo", "--device", "nonesuch", "--out", str(tmp_path / "run"), "--data")
+    plan = ("plan", "--device", "nonesuch", "--out", str(tmp_path / "plan.toml"))
+    for words in (train, plan):
+        assert main([*words, str(real_data("amos_ct_slab"))]) == 2
+        assert "amos_ct_slab holds the cases of amos_ct_slab" in capsys.readouterr().err

@@ -53,18 +53,17 @@ def plan_command(
         raise OptionError(f"--out {out}", found="recipes end in .toml", remedy=f"write --out {out}.toml")
     if out.exists():
         raise OptionError(f"--out {out}", found="it is there already", remedy="choose another name, or remove it")
-    manifest = manifest or shipped_manifest_of(data)
-    dataset = open_dataset(data, manifest=manifest)
-
-    from medseg.device import choose_device
-    from medseg.plan import fold_held_out, plan
-
     with reporting(quiet) as notify:
+        dataset = open_dataset(data, manifest=manifest, notify=notify)
+
+        from medseg.device import choose_device
+        from medseg.plan import fold_held_out, plan
+
         planned = plan(
             dataset,
             minutes=minutes,
             memory_bytes=limit,
-            manifest=manifest,
+            manifest=manifest or shipped_manifest_of(data),
             device=choose_device(device),
             notify=notify,
         )

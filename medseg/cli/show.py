@@ -170,12 +170,13 @@ def reporting(quiet: bool) -> "Iterator[Notify]":
         tasks: dict[str, Any] = {}
 
         def show(progress: "Progress") -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total or None, note="")
-            task = tasks[progress.stage]
-            bar.update(task, completed=progress.done, total=progress.total or None)
-            if progress.note:
-                bar.update(task, note=progress.note)
+            if progress.done or progress.total:
+                if progress.stage not in tasks:
+                    tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total or None, note="")
+                task = tasks[progress.stage]
+                bar.update(task, completed=progress.done, total=progress.total or None)
+                if progress.note:
+                    bar.update(task, note=progress.note)
             if progress.message:
                 bar.console.print(progress.message, highlight=False, markup=False)
 

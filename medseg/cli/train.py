@@ -76,16 +76,15 @@ def train_command(
         raise OptionError(
             f"training {recipe}", found="no dataset is named", remedy="add --data with the dataset's folder or manifest"
         )
-    dataset = open_dataset(data, manifest=chosen.manifest)
-
     held_out = _fold(fold, refit=refit)
-
-    from medseg.device import choose_device
-    from medseg.train import Start, train, train_folds
-
-    begins = Start.read(start) if start else None
-    place = local_rank() if processes() > 1 else None
     with reporting(quiet or rank() > 0) as notify:
+        dataset = open_dataset(data, manifest=chosen.manifest, notify=notify)
+
+        from medseg.device import choose_device
+        from medseg.train import Start, train, train_folds
+
+        begins = Start.read(start) if start else None
+        place = local_rank() if processes() > 1 else None
         begin = partial(train_folds, refit=refit) if held_out == ALL else partial(train, fold=held_out)
         result = begin(
             chosen,
