@@ -11,6 +11,7 @@ import torch
 import torchio as tio
 from numpy.typing import NDArray
 
+from medseg.augment.elastic import Elastic
 from medseg.axes import Sides
 from medseg.recipe import Augment
 from medseg.volume.taps import Taps
@@ -43,7 +44,7 @@ def _elastic(settings: Augment, sides: Sides, spacing_mm: Spacing) -> tio.Transf
     cells = CONTROL_POINTS - SPLINE_ORDER
     voxels = [0.0 if side == 1 else min(settings.elastic_voxels, side / cells / 2) for side in sides]
     reach = tuple(n * mm for n, mm in zip(voxels, spacing_mm, strict=True))
-    return tio.RandomElasticDeformation(num_control_points=CONTROL_POINTS, max_displacement=reach)
+    return Elastic(num_control_points=CONTROL_POINTS, max_displacement=reach)
 
 
 def _low_resolution(settings: Augment, sides: Sides, spacing_mm: Spacing) -> tio.Transform:

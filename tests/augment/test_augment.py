@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchio as tio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from medseg.augment import Augmenter
 from medseg.augment.cut_short import cut_short
+from medseg.augment.elastic import Elastic, displacements
 from medseg.augment.transforms import SPATIAL, TRANSFORMS
 from medseg.recipe import Augment
 
@@ -282,11 +284,45 @@ def test_a_slice_is_not_flipped_along_its_normal(patch: tuple[int, int, int]) ->
 
 @pytest.mark.parametrize("patch", [(16, 40, 8), (40, 56, 1)], ids=str)
 def test_an_elastic_deformation_larger_than_the_patch_allows_does_not_fold(patch: tuple[int, int, int]) -> None:
-    far = Augment(elastic=1, elastic_voxels=30)  # TorchIO warns of folding, and a warning fails a test
+    far = Augment(elastic=1, elastic_voxels=30)
+    elastic = TRANSFORMS["elastic"](far, patch, (1.0, 1.0, 1.0))
+    for axis in [axis for axis, side in enumerate(patch) if side > 1]:
+        # at worst, control points lie by turns as far to one side and to the other as they may
+        points = np.zeros((*elastic.num_control_points, 3))
+        np.moveaxis(points, axis, 0)[..., axis] = elastic.max_displacement[axis]
+        np.moveaxis(points, axis, 0)[::2, ..., axis] *= -1
+        assert (1 + np.diff(displacements(points, patch)[..., axis], axis=axis) > 0.1).all()
     image, label_map = cube(patch)
     varied, ids = Augmenter(far, patch)(image, label_map, seed=2)
     assert varied.shape == image.shape
     assert dice(ids > 0, label_map > 0) > 0.5
+
+
+@given(
+    sides=st.tuples(*[st.integers(1, 12)] * 3),
+    spacing_mm=st.tuples(*[st.floats(0.5, 6.0)] * 3),
+    channels=st.integers(1, 2),
+    seed=st.integers(0, 999),
+)
+@settings(deadline=None, max_examples=30)
+def test_the_elastic_deformation_is_torchios(
+    sides: tuple[int, int, int], spacing_mm: tuple[float, float, float], channels: int, seed: int
+) -> None:
+    rng, grid = np.random.default_rng(seed), np.diag([*spacing_mm, 1.0])
+    image = torch.from_numpy(rng.normal(size=(channels, *sides)).astype(np.float32))
+    ids = torch.from_numpy(rng.integers(0, 4, (1, *sides)).astype(np.int32))
+    reach = tuple(side / 8 * mm if side > 1 else 0.0 for side, mm in zip(sides, spacing_mm, strict=True))
+    ours, theirs = (
+        tio.Subject(image=tio.ScalarImage(tensor=image, affine=grid), ids=tio.LabelMap(tensor=ids, affine=grid))
+        for _ in range(2)
+    )
+    varied = []
+    for kind, subject in ((Elastic, ours), (tio.RandomElasticDeformation, theirs)):
+        torch.manual_seed(seed)
+        varied.append(kind(num_control_points=7, max_displacement=reach)(subject))
+    torch.testing.assert_close(varied[0]["image"].data, varied[1]["image"].data, atol=1e-4, rtol=0)
+    # a place halfway between two voxels may be rounded to either
+    assert (varied[0]["ids"].data != varied[1]["ids"].data).float().mean() < 0.01
 
 
 @given(seed=st.integers(0, 999))
