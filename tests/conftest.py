@@ -10,6 +10,9 @@ from medseg.synthetic import write_synthetic_dataset
 
 # Tests compute little; a second thread would mostly wait, and stall them on a busy machine.
 torch.set_num_threads(1)
+# At its first backward pass autograd starts threads for the devices it finds, and copies of a process with such threads
+# cannot train. ONNX's exporter brings a device of its own in, so the first pass comes before it.
+torch.zeros(1, requires_grad=True).sum().backward()
 
 # A model too small to be good, trained for moments: enough for every command to have something to work with.
 TINY_RECIPE = """
