@@ -8,10 +8,9 @@ from pathlib import Path
 from chart import COLOURS, INK, PAPER, TEXT, TITLE, font
 from PIL import Image, ImageDraw
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1500, 900, 110, 60, 100, 100
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 1500, 900, 110, 60, 140, 100
 PALE, LINE, DOT = (225, 225, 225), 4, 7
-# What lies below is not shown: curves are worth comparing near their ends.
-LOWEST, HIGHEST, STEP = 0.5, 0.95, 0.05
+LOWEST, HIGHEST, STEP = 0.0, 1.0, 0.1
 
 
 def draw(
@@ -21,25 +20,27 @@ def draw(
 
     Args:
         curves: name → points of minutes and Dice, ascending.
-        minutes: the ticks of the axis, ascending; the first and the last are its ends.
+        minutes: the ticks of the axis, ascending.
         title: stands above.
         path: the file.
     """
     picture = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
     pen = ImageDraw.Draw(picture)
     pen.text((LEFT, 30), title, INK, font(TITLE))
-    ends = minutes[0] / 1.2, minutes[-1] * 1.2
+    drawn = [*minutes, *(one for points in curves.values() for one, _ in points)]
+    ends = min(drawn) / 1.2, max(drawn) * 1.2
     grid(pen, minutes, ends)
+    left = float(LEFT)
     for number, (name, points) in enumerate(curves.items()):
         colour = COLOURS[1:][number % len(COLOURS[1:])]
-        shown = [place(one, dice, ends) for one, dice in points if ends[0] <= one <= ends[1] and dice >= LOWEST]
+        shown = [place(one, dice, ends) for one, dice in points]
         for start, end in itertools.pairwise(shown):
             pen.line((start, end), colour, LINE)
         for x, y in shown:
             pen.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), fill=colour)
-        low = HEIGHT - BOTTOM - 30 - 34 * (len(curves) - number - 1)
-        pen.rectangle((WIDTH - RIGHT - 480, low - 11, WIDTH - RIGHT - 458, low + 11), fill=colour)
-        pen.text((WIDTH - RIGHT - 448, low), name, INK, font(TEXT), anchor="lm")
+        pen.rectangle((left, TOP - 55, left + 22, TOP - 33), fill=colour)
+        pen.text((left + 32, TOP - 44), name, INK, font(TEXT), anchor="lm")
+        left += 72 + pen.textlength(name, font(TEXT))
     picture.save(path)
 
 
@@ -53,7 +54,7 @@ def grid(pen: ImageDraw.ImageDraw, minutes: Sequence[float], ends: tuple[float, 
         dice = LOWEST + number * STEP
         _, y = place(ends[0], dice, ends)
         pen.line((LEFT, y, WIDTH - RIGHT, y), PALE, 2)
-        pen.text((LEFT - 14, y), f"{dice:.2f}", INK, font(TEXT), anchor="rm")
+        pen.text((LEFT - 14, y), f"{dice:.1f}", INK, font(TEXT), anchor="rm")
     pen.text((WIDTH - RIGHT, HEIGHT - 20), "minutes of training", INK, font(TEXT), anchor="rs")
 
 

@@ -47,7 +47,6 @@ print(f"{sys.argv[1]}: {record['seconds'] / 60:.1f} min, {record['parameters'] /
 END
 done
 
-python benchmarks/train.py "$out/train" --data "$data/msd_hippocampus" --peers "$peers" \
-    --ways medseg,nnunet,nnunet_short,monai
+python benchmarks/train.py "$out/train" --data "$data/msd_hippocampus" --peers "$peers" --minutes 12
 bash benchmarks/tried.sh "$data/msd_hippocampus" "$out/tried"
 python benchmarks/choices.py "$out/choices" --data "$data/msd_hippocampus" --minutes 5
