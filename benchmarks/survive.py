@@ -115,8 +115,8 @@ def child(options: argparse.Namespace) -> None:
         if progress.stage != "train":
             return
         if not began:
-            began.append(progress.done - 1)
-            print(BEGAN, progress.done - 1, flush=True)
+            began.append(max(0, progress.done - 1))
+            print(BEGAN, began[0], flush=True)
         if progress.done >= options.kill_at >= 0 and not timer.is_alive():
             timer.start()
 
