@@ -8,6 +8,7 @@ from scipy.interpolate import BSpline
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+SPLINE_ORDER = 3
 # The cubic B-spline around 0; beyond ±2 it is 0, which scipy calls not a number.
 CUBIC = BSpline.basis_element(np.arange(-2.0, 3.0), extrapolate=False)
 # ITK has the cells of the splines end this many voxels beyond the centres of the first and the last voxel.
@@ -36,7 +37,7 @@ def displacements(points: NDArray[np.float64], shape: tuple[int, int, int]) -> N
     """Return what cubic B-splines between control points, shape (P, Q, R, 3), say at each voxel, shape (*shape, 3)."""
     for axis, side in enumerate(shape):
         count = points.shape[axis]
-        cell = (side - 1 + 2 * MARGIN) / (count - 3)  # in voxels; a cell needs the four points around it
+        cell = (side - 1 + 2 * MARGIN) / (count - SPLINE_ORDER)  # in voxels; a cell needs the four points around it
         cells = 1 + (np.arange(side) + MARGIN) / cell
         weights = np.nan_to_num(CUBIC(cells[:, None] - np.arange(count)))
         points = np.moveaxis(np.tensordot(weights, points, (1, axis)), 0, axis)

@@ -11,7 +11,7 @@ import torch
 import torchio as tio
 from numpy.typing import NDArray
 
-from medseg.augment.elastic import Elastic
+from medseg.augment.elastic import SPLINE_ORDER, Elastic
 from medseg.axes import Sides
 from medseg.recipe import Augment
 from medseg.volume.taps import Taps
@@ -21,7 +21,7 @@ Spacing = tuple[float, float, float]
 
 # Control points of the elastic deformation along an axis. TorchIO lays points − order spline cells between them, and
 # the image folds over itself when one moves by more than half a cell, so none does.
-CONTROL_POINTS, SPLINE_ORDER = 7, 3
+CONTROL_POINTS = 7
 
 
 def _affine(settings: Augment, sides: Sides, spacing_mm: Spacing) -> tio.Transform:
