@@ -36,12 +36,14 @@ class Dataset:
     Attributes:
         manifest: what the dataset holds.
         folder: where it is.
+        shipped: the name of the shipped manifest that this is; None where the dataset brings its own.
         folds: case id → fold, 0 to 4.
     """
 
-    def __init__(self, manifest: Manifest, folder: Path) -> None:
+    def __init__(self, manifest: Manifest, folder: Path, *, shipped: str | None = None) -> None:
         self.manifest = manifest
         self.folder = folder
+        self.shipped = shipped
         self._check_ids()
         self.folds = assign_folds(manifest.training)
 
@@ -237,7 +239,7 @@ def open_dataset(data: Path, *, manifest: str | None = None, notify: Notify = ig
             found=f"the folder holds no {LISTING}, nor the files of a manifest that comes with medseg",
             remedy="write one in the Decathlon's form, or give a manifest file",
         )
-    return _opened(manifest_path(manifest), data)
+    return _opened(manifest_path(manifest), data, shipped=manifest)
 
 
 def is_dataset(path: Path) -> bool:
@@ -269,9 +271,9 @@ def _shipped_files() -> tuple[tuple[str, tuple[str, ...]], ...]:
     )
 
 
-def _opened(listing: Path, folder: Path) -> Dataset:
+def _opened(listing: Path, folder: Path, *, shipped: str | None = None) -> Dataset:
     """Return the dataset that a manifest describes, if at least one of its cases lies in the folder."""
-    dataset = Dataset(read_manifest(listing), folder)
+    dataset = Dataset(read_manifest(listing), folder, shipped=shipped)
     images = [image for case in dataset.cases for image in case.image]
     apart = listing.parent != folder
     if any((folder / image).exists() for image in images) or not (images or apart):

@@ -46,7 +46,7 @@ def plan_command(
     """Look at a dataset, and write a recipe for it that says why each value is what it is, to be read and edited."""
     from medseg.amount import memory_bytes
     from medseg.atomic import write_text
-    from medseg.dataset import open_dataset, shipped_manifest_of
+    from medseg.dataset import open_dataset
 
     limit = memory_bytes(memory, option="--memory") if memory else None
     if out.suffix != ".toml":
@@ -63,7 +63,6 @@ def plan_command(
             dataset,
             minutes=minutes,
             memory_bytes=limit,
-            manifest=manifest or shipped_manifest_of(data),
             device=choose_device(device),
             notify=notify,
         )

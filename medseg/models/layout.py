@@ -9,8 +9,8 @@ from torch.nn import functional as F
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class InstanceNorm(nn.Module):
-    """Instance norm (Ulyanov et al. 2016) as a group norm of one channel to a group, which is the same.
+class GroupNorm(nn.Module):
+    """A group norm (Wu and He 2018), or an instance norm (Ulyanov et al. 2016), which is one of a channel to a group.
 
     On a CPU it is done with the channels first, whatever the layout of what goes in and comes out: with the channels
     last its gradient takes three times as long as the change of layout, there and back.
@@ -19,13 +19,14 @@ class InstanceNorm(nn.Module):
         norm: what it takes the place of; its weights stay the same tensors.
     """
 
-    def __init__(self, norm: nn.InstanceNorm3d) -> None:
+    def __init__(self, norm: nn.GroupNorm | nn.InstanceNorm3d) -> None:
         super().__init__()
+        self.groups = norm.num_groups if isinstance(norm, nn.GroupNorm) else norm.num_features
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return values, (B, C, I, J, K), with mean 0 and standard deviation 1 in each channel, scaled and shifted."""
-        normed = F.group_norm(values.contiguous(), values.shape[1], self.weight, self.bias, self.eps)
+        """Return values, (B, C, I, J, K), with mean 0 and standard deviation 1 in each group, scaled and shifted."""
+        normed = F.group_norm(values.contiguous(), self.groups, self.weight, self.bias, self.eps)
         return normed.contiguous(memory_format=torch.channels_last_3d)
 
 
@@ -53,9 +54,11 @@ def channels_last(network: Network) -> Network:
 
 
 def _replace_norms(network: nn.Module) -> None:
-    """Put our instance norm in the place of torch's; a layer under two names stays one."""
-    ours: dict[nn.Module, InstanceNorm] = {}
+    """Put our norm in the place of torch's; a layer under two names stays one."""
+    ours: dict[nn.Module, GroupNorm] = {}
     for parent in list(network.modules()):
         for name, child in parent._modules.items():
-            if isinstance(child, nn.InstanceNorm3d) and not child.track_running_stats:
-                parent._modules[name] = ours.setdefault(child, InstanceNorm(child))
+            if isinstance(child, nn.GroupNorm) or (
+                isinstance(child, nn.InstanceNorm3d) and not child.track_running_stats
+            ):
+                parent._modules[name] = ours.setdefault(child, GroupNorm(child))

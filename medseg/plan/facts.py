@@ -78,6 +78,7 @@ class Facts:
 
     Attributes:
         name: the dataset's.
+        manifest: the shipped manifest that it is; None where it brings its own.
         modalities: what each channel was taken with.
         labels: the names of all its labels, background left out.
         cases: those that can be read, at least one.
@@ -88,6 +89,7 @@ class Facts:
     """
 
     name: str
+    manifest: str | None
     modalities: tuple[str, ...]
     labels: tuple[str, ...]
     cases: tuple[CaseFacts, ...]

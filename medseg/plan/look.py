@@ -62,6 +62,7 @@ def look_at(dataset: Dataset, *, notify: Notify = ignore) -> Facts:
         )
     facts = Facts(
         name=dataset.manifest.name,
+        manifest=dataset.shipped,
         modalities=tuple(name for _, name in sorted(dataset.manifest.modality.items())),
         labels=tuple(label.name for label in dataset.manifest.label_set),
         cases=tuple(cases),

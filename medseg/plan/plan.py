@@ -55,7 +55,6 @@ def plan(
     *,
     minutes: float,
     memory_bytes: int | None = None,
-    manifest: str | None = None,
     device: torch.device,
     notify: Notify = ignore,
 ) -> Plan:
@@ -66,7 +65,6 @@ def plan(
         minutes: what training may take on this machine.
         memory_bytes: what it may take of the device's memory; None is 80 % of what a GPU has free, or else half of the
             machine's.
-        manifest: the shipped manifest of a folder without a dataset.json, which the recipe then names.
         device: where training will run.
         notify: hears of each case, and of what is measured.
 
@@ -82,7 +80,7 @@ def plan(
     pace = voxels_per_second(channels=channels, labels=labels, flat=flat_axis(facts), device=device, memory_bytes=given)
     workers = drawing_workers()
     budget = Budget(minutes, given, workers, pace, bf16=uses_bf16("auto", device))
-    designed = design(facts, budget, manifest=manifest)
+    designed = design(facts, budget)
     recipe = as_recipe(designed.choices)
     notify(Progress("measure", 1, 2, note="the network chosen"))
     speed = measured_speed(recipe, channels=channels, labels=labels, workers=workers, device=device)

@@ -37,7 +37,7 @@ class Design:
     choices: tuple[Choice, ...]
 
 
-def design(facts: Facts, budget: Budget, *, manifest: str | None = None) -> Design:
+def design(facts: Facts, budget: Budget) -> Design:
     """Return everything that a recipe chooses, but for how many steps there are."""
     windowed = window(facts)
     cropped = crops(windowed.value)
@@ -50,8 +50,8 @@ def design(facts: Facts, budget: Budget, *, manifest: str | None = None) -> Desi
     )
     choices = [
         *(
-            [Choice("manifest", manifest, "names the files and labels, for the folder has no dataset.json")]
-            * bool(manifest)
+            [Choice("manifest", facts.manifest, "names the files and labels, for the folder has no dataset.json")]
+            * bool(facts.manifest)
         ),
         description(facts, fitted),
         *labels(facts),

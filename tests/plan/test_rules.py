@@ -50,7 +50,7 @@ def facts(*cases: CaseFacts, modality: str = "CT", low: float = -43, high: float
     several = (cases or (case(),)) * count
     names = tuple(several[0].labels)
     inside = (Intensities(low, (low + high) / 2, high),)
-    return Facts("data", (modality,), names, several, inside, partial=False, left_out={}, seconds=3.0)
+    return Facts("data", None, (modality,), names, several, inside, partial=False, left_out={}, seconds=3.0)
 
 
 def fitted(what: Facts, budget: Budget) -> Fit:
