@@ -7,6 +7,7 @@ there are several.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 # What torchrun tells each process it starts.
 TORCHRUN = {"WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
+
+# How long a process waits for another, which may prepare the larger cases or read them from a slower disk.
+PATIENCE = timedelta(hours=12)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,18 +49,18 @@ def local_processes() -> int:
 def joined(device: "torch.device") -> Iterator[None]:
     """Have the processes connected within the block: by NCCL for tensors on GPUs, by gloo for those on the CPU.
 
-    A GPU has to be the current one already. Within another such block it does nothing.
+    A GPU has to be the current one already. Within another such block it does nothing. Where the block fails in one
+    process, the others may be waiting for it, and so would NCCL wait for them when it is to end the connection: the
+    error comes out at once instead, and with the process the connection ends.
     """
     if processes() == 1 or _connected():
         yield
         return
     from torch import distributed
 
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    yield
+    distributed.destroy_process_group()
 
 
 def wait() -> None:

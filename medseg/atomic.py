@@ -33,8 +33,8 @@ REMEDIES = {
 def whole(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well, what was written there becomes `path`.
 
-    The temporary name is hidden, keeps the suffixes and holds random letters, so that two writers never meet. A file is
-    flushed to disk before it is renamed; a folder replaces a folder of the same name. If the block fails, the
+    The temporary name is hidden, keeps the suffixes and holds random letters, so that two writers never meet. Files are
+    flushed to disk before anything is renamed; a folder replaces a folder of the same name. If the block fails, the
     temporary is removed and what stood at `path` stays.
 
     Raises:
@@ -115,15 +115,22 @@ def unwritable(path: Path, error: OSError) -> UnwritableError:
 def _settle(temporary: Path, path: Path) -> None:
     """Move a finished temporary into place."""
     if temporary.is_dir():
+        for file in filter(Path.is_file, temporary.rglob("*")):
+            _flush(file)
         aside = path.with_name(f"{temporary.name}.old")
         if path.exists():
             path.rename(aside)
         temporary.rename(path)
         _discard(aside)
         return
-    with temporary.open("r+b") as file:
-        os.fsync(file.fileno())
+    _flush(temporary)
     temporary.replace(path)
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file's bytes to disk: a rename may get there before them."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def _discard(path: Path) -> None:

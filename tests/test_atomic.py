@@ -185,6 +185,18 @@ def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path):
     assert names(tmp_path) == ["model"]
 
 
+def test_a_folders_files_reach_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.append(os.fstat(number).st_ino))
+    with whole(tmp_path / "case") as temporary:
+        (temporary / "coarse").mkdir(parents=True)
+        for name in ("image.npy", "coarse/model.json"):
+            (temporary / name).write_bytes(b"1")
+        assert not flushed
+    files = [tmp_path / "case" / "image.npy", tmp_path / "case" / "coarse" / "model.json"]
+    assert sorted(flushed) == sorted(file.stat().st_ino for file in files)
+
+
 def test_a_folder_replaces_a_file_without_a_trace(old):
     with whole(old) as temporary:
         temporary.mkdir()

@@ -43,6 +43,19 @@ def check_folder(run: Run, *, resume: bool, notify: Notify) -> None:
         notify(Progress("train", 0, 1, message=message))
 
 
+def check_folds_folder(run: Run) -> None:
+    """Raise TrainingError when something else than a cross-validation is in a folder that is to hold one."""
+    begun = any(run.folder.glob("fold_*"))
+    if run.results.exists() or has_checkpoint(run.checkpoint) or (_has_results(run) and not begun):
+        raise TrainingError(
+            f"training all folds into {run.folder}",
+            found="it holds the results of a prediction"
+            if run.results.exists()
+            else "a run is there already, which is none of a cross-validation",
+            remedy="choose another --out",
+        )
+
+
 def begin(run: Run, trainer: Trainer, recipe: Recipe, *, notify: Notify) -> None:
     """Have the trainer go on from the run's checkpoint, where there is one, and write down what the run is about.
 

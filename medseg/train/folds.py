@@ -13,7 +13,6 @@ from medseg.agreement import chosen_labels
 from medseg.atomic import write_json, write_text
 from medseg.dataset import Dataset
 from medseg.ensemble import together
-from medseg.errors import TrainingError
 from medseg.labels import LabelSet
 from medseg.metrics import CaseScore, read_metrics, summarise, write_metrics
 from medseg.package import ModelPackage, load_package, save_package
@@ -21,9 +20,8 @@ from medseg.postprocess import CaseTable, Rule, choose_rules, tabulate
 from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.run import Run
-from medseg.train.begin import check_batch
+from medseg.train.begin import check_batch, check_folds_folder
 from medseg.train.cases import prepare_cases
-from medseg.train.checkpoint import has_checkpoint
 from medseg.train.session import Session
 from medseg.train.starting import Start, first_network
 from medseg.train.training import TrainingResult, train
@@ -69,16 +67,11 @@ def train_folds(
         options: as `train` takes them.
 
     Raises:
-        TrainingError: a run of a single fold is there already.
+        TrainingError: a run of a single fold is there already, or the results of a prediction.
         MedsegError: as `train`.
     """
     run, notify, device, start = Run(folder), options.get("notify", ignore), options["device"], options.get("start")
-    if has_checkpoint(run.checkpoint):
-        raise TrainingError(
-            f"training all folds into {folder}",
-            found="a run is there already, which is none of a cross-validation",
-            remedy="choose another --out",
-        )
+    check_folds_folder(run)
     cache = cache or run.prepared
     labels = chosen_labels(recipe, dataset)
     numbers = sorted(set(dataset.folds.values()))
@@ -93,22 +86,21 @@ def train_folds(
         if refit:
             notify(Progress("folds", len(numbers), len(numbers), message="one model on every case"))
             train(recipe, dataset, folder / "refit", fold=None, cache=cache, **options)
-    failed = {case_id: error for result in results for case_id, error in result.failed.items()}
-    if rank() > 0:  # the first process writes the tables, and may not be done
-        return TrainingResult(run, {}, failed)
-    summary = _combine(
-        run, [result.run for result in results], recipe, dataset, start=start, refit=refit, notify=notify
-    )
-    run.write_record(
-        command="train",
-        dataset=dataset.manifest.name,
-        fold="all",
-        folds=numbers,
-        refit=refit,
-        seed=options.get("seed", 0),
-        device=str(device),
-        failed=failed,
-    )
+        failed = {case_id: error for result in results for case_id, error in result.failed.items()}
+        if rank() > 0:  # the first process writes the tables, and may not be done
+            return TrainingResult(run, {}, failed)
+        ran = [result.run for result in results]
+        summary = _combine(run, ran, recipe, dataset, start=start, refit=refit, notify=notify)
+        run.write_record(
+            command="train",
+            dataset=dataset.manifest.name,
+            fold="all",
+            folds=numbers,
+            refit=refit,
+            seed=options.get("seed", 0),
+            device=str(device),
+            failed=failed,
+        )
     return TrainingResult(run, summary, failed)
 
 

@@ -12,7 +12,7 @@ from medseg.errors import RecipeError, TrainingError
 from medseg.labels import LabelSet
 from medseg.models import Ends, Transfer, build_network, build_with_outputs, in_encoder, load_weights, transfer, unpack
 from medseg.package import COARSE, ModelPackage, load_package
-from medseg.progress import Notify, Progress
+from medseg.progress import Notify, Progress, ignore
 from medseg.recipe import Recipe
 from medseg.train.seen import Seen, seen_by
 
@@ -85,6 +85,18 @@ class Start:
                 remedy="set training.encoder_rate above 0, or give the recipe the network of the model",
             )
         return taken
+
+    def suits(self, recipe: Recipe, *, channels: int, labels: LabelSet) -> bool:
+        """Say whether a recipe's network has something to take over from it.
+
+        Raises:
+            RecipeError: the network cannot be built.
+        """
+        try:
+            first_network(recipe, channels=channels, labels=labels, seed=0, start=self, notify=ignore)
+        except TrainingError:
+            return False
+        return True
 
     def _misfit(self, recipe: Recipe, share: float) -> TrainingError:
         """Return the error of a model that has next to nothing to give."""

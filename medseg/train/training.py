@@ -149,6 +149,11 @@ def _train_coarse(
     shown = {part for label in labels for part in label.parts}
     coarse = recipe.coarse_recipe([label.name for label in dataset.manifest.label_set if label.id in shown])
     begins = start.coarse if start else None
+    found = chosen_labels(coarse, dataset)
+    if begins and not begins.suits(coarse, channels=dataset.manifest.channels, labels=found):
+        message = f"the coarse model has next to nothing in common with that of {begins.path}, and begins afresh"
+        session.notify(Progress("train", 0, 1, message=message))
+        begins = None
     if begins is None:  # random weights are not to be held back
         coarse = coarse.model_copy(update={"training": coarse.training.model_copy(update={"encoder_rate": 1.0})})
     return train(coarse, dataset, run.coarse, fold=fold, start=begins, **vars(session)).run

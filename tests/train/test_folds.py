@@ -12,6 +12,7 @@ from medseg.cli import main
 from medseg.dataset import open_dataset
 from medseg.metrics import read_metrics
 from medseg.package import load_package
+from medseg.train.checkpoint import LAST
 from medseg.volume import read_label_map
 
 SHORT = ["--set", "training.epochs=1", "--set", "training.steps_per_epoch=2", "--device", "cpu", "--quiet"]
@@ -113,6 +114,21 @@ def test_a_single_fold_does_not_take_the_place_of_a_cross_validation(
         assert main(arguments) == 1
         assert "a run is there already" in capsys.readouterr().err
     assert load_package(folds).sha256 == before
+
+
+@pytest.mark.parametrize("there", ["results.jsonl", "run.json", "model/model.json", f"checkpoint/{LAST}"])
+@pytest.mark.parametrize("more", [[], ["--resume"]], ids=["", "resumed"])
+def test_a_cross_validation_does_not_take_the_place_of_anything_else(
+    there: str, more: list[str], dataset: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    (run / there).parent.mkdir(parents=True)
+    (run / there).write_text("{}\n", encoding="utf-8")
+    before = sorted(run.rglob("*"))
+    arguments = ["train", str(recipe), "--data", str(dataset), "--out", str(run), "--fold", "all", *more, *SHORT]
+    assert main(arguments) == 1
+    assert "Choose another --out" in capsys.readouterr().err
+    assert sorted(run.rglob("*")) == before
 
 
 def unreadable(copy: Path) -> None:

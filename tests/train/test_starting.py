@@ -327,15 +327,23 @@ def test_the_coarse_model_starts_from_the_packages_coarse_model_or_afresh(
         FROZEN, "training.epochs=1", "training.steps_per_epoch=1", "coarse.epochs=1", "coarse.patch=[16, 16, 12]",
         "coarse.spacing_mm=[18, 18, 18]",
     )  # fmt: skip
-    first = package_of(whole.coarse_recipe(["liver"]), names={0: "background", 1: "found"}, seed=7)
+    small = whole.coarse_recipe(["liver"])
+    first = package_of(small, names={0: "background", 1: "found"}, seed=7)
+    deep = {"channels": [8, 16, 32], "num_res_units": 0, "norm": "batch"}
+    wider = small.model_copy(update={"model": small.model.model_copy(update={"options": deep})})
+    other = package_of(wider, names={0: "background", 1: "found"})
     alone = package_of(adapted())
-    for name, start in (("both", replace(alone, coarse=first)), ("one", alone)):
+    for name, start in (
+        ("both", replace(alone, coarse=first)),
+        ("one", alone),
+        ("misfit", replace(alone, coarse=other)),  # whose encoder cannot be taken over, and so not be frozen either
+    ):
         run = tmp_path / name
         train(whole, open_dataset(dataset), run, start=Start(tmp_path / "model", start), device=CPU)
         coarse = load_package(run).coarse
         assert coarse is not None
         record = json.loads((run / "coarse/run.json").read_text(encoding="utf-8"))
-        if start.coarse:
+        if start.coarse is first:
             assert record["from"]["sha256"] == first.sha256
             assert same(encoder_of(unpack(coarse.weights)), encoder_of(unpack(first.weights)))
         else:
