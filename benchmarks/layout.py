@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from medseg.device import mixed_precision
 from medseg.engine.torch import uses_bf16
 from medseg.losses import Target, build_loss
 from medseg.models import channels_last
@@ -69,7 +70,7 @@ def step(network: nn.Module, image: torch.Tensor, target: Target) -> float:
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     loss = build_loss("dice_ce", "softmax")
     began = time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16, enabled=uses_bf16("auto", CPU)):
+    with mixed_precision(CPU, bf16=uses_bf16("auto", CPU)):
         logits = network(image)
     optimizer.zero_grad()
     loss(logits, target).backward()

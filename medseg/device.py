@@ -2,15 +2,20 @@
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from medseg.errors import DeviceError, OptionError
 
 # cuBLAS adds in a fixed order when its workspaces have a fixed size (its manual, "Results Reproducibility").
 CUBLAS_WORKSPACE = ":4096:8"
+CONVOLUTIONS = {
+    torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d,
+}  # fmt: skip
 
 
 def choose_device(name: str = "auto", *, place: int | None = None) -> torch.device:
@@ -89,3 +94,46 @@ def multiplies_bf16(device: torch.device) -> bool:
         return False
     tests = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     return any(bool(test()) for test in tests if test is not None)
+
+
+@contextmanager
+def mixed_precision(device: torch.device, *, bf16: bool) -> Iterator[None]:
+    """Have what a network says in the block be computed in bfloat16, where that is safe for its gradients, too.
+
+    On a CPU, convolutions of arrays with a side shorter than the kernel are left in float32: the gradients of their
+    kernels come out of oneDNN as whatever lay in memory, or it writes where it should not (seen in oneDNN 3.12, on a
+    processor with AVX-512 BF16). They are those of a network's last levels, and take no time.
+
+    Args:
+        device: where the network is.
+        bf16: whether bfloat16 is wanted; False leaves everything as it is.
+    """
+    with ExitStack() as stack:
+        if bf16:
+            stack.enter_context(torch.autocast(device.type, torch.bfloat16))
+        if bf16 and device.type == "cpu":
+            stack.enter_context(_SmallInFloat32())
+        yield
+
+
+class _SmallInFloat32(TorchFunctionMode):
+    """Convolutions within autocast, of which those with a side shorter than the kernel are in float32."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        arguments: Sequence[Any] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if function in CONVOLUTIONS and len(arguments) > 1 and _is_small(*arguments[:2]):
+            values, *others = arguments
+            with torch.autocast("cpu", enabled=False):
+                return function(values.float(), *others, **(options or {}))
+        return function(*arguments, **(options or {}))
+
+
+def _is_small(values: torch.Tensor, kernel: torch.Tensor) -> bool:
+    """Say whether values, ([B,] C, ...), have a side shorter than the same one of a kernel, (C, C, ...)."""
+    lengths = kernel.shape[2:]
+    return any(side < length for side, length in zip(values.shape[-len(lengths) :], lengths, strict=True))

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
-from medseg.device import choose_device, deterministic, multiplies_bf16
+from medseg.device import choose_device, deterministic, mixed_precision, multiplies_bf16
 from medseg.errors import DeviceError, OptionError
 
+CPU = torch.device("cpu")
 GPUS = torch.cuda.device_count()
 
 
@@ -107,3 +109,40 @@ def test_deterministic_lasts_as_long_as_its_block(monkeypatch: pytest.MonkeyPatc
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert not torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.deterministic
+
+
+def gradients(layer: nn.Module, image: torch.Tensor, *, bf16: bool) -> tuple[torch.dtype, torch.Tensor]:
+    """Return the type of what a layer says in mixed precision, and the gradient of its kernel."""
+    layer.zero_grad()
+    with mixed_precision(CPU, bf16=bf16):
+        said = layer(image)
+    said.float().square().sum().backward()
+    assert isinstance(layer.weight, torch.Tensor)
+    assert layer.weight.grad is not None
+    return said.dtype, layer.weight.grad.clone()
+
+
+@pytest.mark.parametrize("make", [nn.Conv3d, nn.ConvTranspose3d])
+@pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
+@pytest.mark.parametrize(
+    ("side", "kernel", "padding", "expected"),
+    [(2, 3, 1, torch.float32), (4, 5, 2, torch.float32), (3, 3, 1, torch.bfloat16), (5, 5, 2, torch.bfloat16),
+     (1, 1, 0, torch.bfloat16), (2, 2, 0, torch.bfloat16)],
+)  # fmt: skip
+def test_gradients_in_mixed_precision_are_right_however_short_the_sides(
+    make: type[nn.Conv3d], last: bool, side: int, kernel: int, padding: int, expected: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    layer = make(16, 32, kernel, padding=padding)
+    image = torch.randn(2, 16, side, 6, 6)
+    if last:
+        layer, image = (one.to(memory_format=torch.channels_last_3d) for one in (layer, image))
+    _, exact = gradients(layer, image, bf16=False)
+    kind, found = gradients(layer, image, bf16=True)
+    assert kind == expected
+    torch.testing.assert_close(found, exact, rtol=0, atol=0.02 * float(exact.abs().max()))
+
+
+def test_without_bfloat16_nothing_is_mixed() -> None:
+    with mixed_precision(CPU, bf16=False):
+        assert nn.Conv3d(1, 1, 3)(torch.zeros(1, 1, 4, 4, 4)).dtype == torch.float32

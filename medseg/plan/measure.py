@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from medseg.augment import Augmenter
+from medseg.device import mixed_precision
 from medseg.engine.torch import uses_bf16
 from medseg.errors import OutOfMemoryError
 from medseg.losses import Target, build_loss
@@ -138,7 +139,7 @@ def _timed(recipe: Recipe, *, channels: int, labels: int, device: torch.device) 
     taken: list[float] = []
     for number in count():
         started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(settings.precision, device)):
+        with mixed_precision(device, bf16=uses_bf16(settings.precision, device)):
             logits = network(image)
         value = loss(logits, target)
         optimizer.zero_grad(set_to_none=True)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from medseg.across import mean_over_processes, processes, rank
-from medseg.device import full_float32
+from medseg.device import full_float32, mixed_precision
 from medseg.engine.torch import uses_bf16
 from medseg.errors import TrainingError
 from medseg.progress import Notify
@@ -141,7 +141,7 @@ class Trainer:
 
     def _say(self, image: Tensor) -> Tensor:
         """Return what the network says of images."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+        with mixed_precision(self.device, bf16=self._bf16):
             said: Tensor = self._forward(image)
         return said
 
