@@ -274,7 +274,8 @@ def choose_engine(package: ModelPackage, *, engine: str = "auto", device: str = 
     from medseg.device import choose_device
     from medseg.engine.torch import TorchEngine
 
-    return TorchEngine(package.network(), choose_device(device), precision=precision)
+    outputs = 1 + len(package.labels)
+    return TorchEngine(package.network(), choose_device(device), precision=precision, outputs=outputs)
 
 
 def _on_cpu(device: str) -> bool:

@@ -1,5 +1,6 @@
 """medseg plan."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,8 @@ def plan_command(
     from medseg.dataset import open_dataset
 
     limit = memory_bytes(memory, option="--memory") if memory else None
+    if not math.isfinite(minutes):
+        raise OptionError(f"--minutes {minutes}", found="it is no length of time", remedy="give a number of minutes")
     if out.suffix != ".toml":
         raise OptionError(f"--out {out}", found="recipes end in .toml", remedy=f"write --out {out}.toml")
     if out.exists():
@@ -57,7 +60,7 @@ def plan_command(
         dataset = open_dataset(data, manifest=manifest, notify=notify)
 
         from medseg.device import choose_device
-        from medseg.plan import fold_held_out, plan
+        from medseg.plan import plan
 
         planned = plan(
             dataset,
@@ -72,7 +75,6 @@ def plan_command(
     else:
         rows = [[choice.key, str(choice.value), choice.reason] for choice in planned.choices if choice.reason]
         print_table(f"The plan for {planned.facts.name}", ["key", "value", "reason"], rows)
-    fold = fold_held_out(dataset)
-    held_out = "" if fold is None else f" --fold {fold}"
+    held_out = "" if planned.facts.fold is None else f" --fold {planned.facts.fold}"
     say(f"Wrote {out}; `medseg train {out} --data {data}{held_out} --out RUN` trains with it.")
     return FAILED if planned.facts.left_out else DONE

@@ -14,6 +14,8 @@ from medseg.memory import out_of_memory
 from medseg.processor import cores
 
 BATCH_VOXELS = {"cpu": 2**20, "cuda": 2**23, "mps": 2**21}
+# With more outputs it is these that take the memory, and not what the network holds on its way.
+MANY_OUTPUTS = 16
 
 
 class TorchEngine(Engine):
@@ -25,6 +27,7 @@ class TorchEngine(Engine):
         precision: "auto" multiplies in bfloat16 where the device does so in hardware; "bf16"; "fp32", and then
             the process no longer lets NVIDIA GPUs round to TF32.
         channels_last: whether the arrays of a 3D network have their channels last in memory.
+        outputs: how many channels it says, where they are known; with many, batches are smaller.
         compiled: whether torch compiles the network, at the first batch of each size: that takes a minute.
     """
 
@@ -37,6 +40,7 @@ class TorchEngine(Engine):
         *,
         precision: str = "auto",
         channels_last: bool = False,
+        outputs: int = 1,
         compiled: bool = False,
     ) -> None:
         self._form = torch.channels_last_3d if channels_last else torch.contiguous_format
@@ -47,7 +51,7 @@ class TorchEngine(Engine):
         self._place = device
         self.device = str(device)
         self.on_host = device.type == "cpu"
-        self.batch_voxels = BATCH_VOXELS[device.type]
+        self.batch_voxels = BATCH_VOXELS[device.type] * MANY_OUTPUTS // max(MANY_OUTPUTS, outputs)
         self.bf16 = uses_bf16(precision, device)
         if precision == "fp32":
             full_float32()

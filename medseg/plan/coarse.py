@@ -8,18 +8,20 @@ import math
 
 import numpy as np
 
+from medseg.axes import Sides
 from medseg.plan.budget import Budget
 from medseg.plan.choice import Choice
 from medseg.plan.facts import Facts
 from medseg.plan.fit import FEWEST_STEPS, NARROW, Fit, halvable, level_filters, windows_of
 from medseg.plan.grid import VOXELS_ACROSS, shape_at
+from medseg.plan.memory import training_bytes
 
 # It pays where the fine network would look often, and where what it looks for, with the margin around it, takes no more
 # than half of a case.
 FEWEST_WINDOWS, LARGEST_PART = 8, 0.5
 MARGIN_MM = 20.0
-# The coarse network sees a case of at most so many voxels along each side in one patch.
-LONGEST_SIDE = 64
+# The coarse network sees a case of at most so many voxels along each side in one patch; less where memory is short.
+LONGEST_SIDES = (64, 48, 32)
 # A coarse voxel is at least so much longer than a fine one; else the coarse network would look as often.
 COARSER = 1.5
 # Of the time given. With fewer steps than half of what a training takes at least, nothing is found reliably.
@@ -47,26 +49,43 @@ def coarse(facts: Facts, fitted: Fit, budget: Budget) -> list[Choice]:
         return [Choice("coarse", None, "cases lack labels that a coarse network would have to find")]
     extent_mm = facts.median_extent_mm(cropped=True)
     thinnest = min(facts.thickness_mm().values())
-    side = math.ceil(20 * min(max(extent_mm) / LONGEST_SIDE, thinnest / VOXELS_ACROSS)) / 20
+    side = math.ceil(20 * min(max(extent_mm) / LONGEST_SIDES[0], thinnest / VOXELS_ACROSS)) / 20
     if side < COARSER * max(fitted.spacing_mm):
         reason = f"its voxels of {side:g} mm, which would show a label {thinnest:.1f} mm thick, are hardly coarser"
         return [Choice("coarse", None, reason)]
-    i, j, k = (halvable(min(size, LONGEST_SIDE)) for size in shape_at(extent_mm, (side, side, side)))
-    patch = (i, j, k)
+    patch = _patch(facts, fitted, budget, shape_at(extent_mm, (side, side, side)))
+    if patch is None:
+        return [Choice("coarse", None, "no patch of a coarse network fits the memory with the fine one's batch")]
     steps = budget.voxels(share=SHARE_OF_COARSE) / (fitted.batch * math.prod(patch))
     if steps < LEAST_STEPS:
         return [Choice("coarse", None, f"{budget.minutes:g} minutes are too short to train a coarse network, too")]
-    filters = [max(FILTERS, width // 2) for width in level_filters(patch, NARROW)]
     return [
         Choice("coarse.spacing_mm", [side] * 3, f"{found}: `medseg predict --preset fast` looks at nothing else"),
         Choice("coarse.patch", list(patch), "shows the median case whole, or as much as is quick"),
         Choice(
             "coarse.model",
-            {"name": "dynunet", "options": {"filters": filters}},
+            {"name": "dynunet", "options": {"filters": filters_of(patch)}},
             "half of the filters do to say where there is anything",
         ),
         Choice("coarse.margin_mm", MARGIN_MM, "organs end a little beyond what a coarse network finds"),
     ]
+
+
+def _patch(facts: Facts, fitted: Fit, budget: Budget, shape: Sides) -> Sides | None:
+    """Return the patch that shows the most of a case of these sides and fits the memory; None where none does."""
+    for longest in LONGEST_SIDES:
+        i, j, k = (halvable(min(size, longest)) for size in shape)
+        patch = (i, j, k)
+        channels, bf16 = len(facts.modalities), budget.bf16
+        taken = training_bytes(patch, fitted.batch, filters_of(patch), channels=channels, labels=1, bf16=bf16)
+        if taken <= budget.memory_bytes:
+            return patch
+    return None
+
+
+def filters_of(patch: Sides) -> list[int]:
+    """Return the coarse network's filters, of each level."""
+    return [max(FILTERS, width // 2) for width in level_filters(patch, NARROW)]
 
 
 def looked_at(facts: Facts) -> float:

@@ -84,6 +84,9 @@ class Facts:
         cases: those that can be read, at least one.
         intensities: for each channel; empty where no case shows a label.
         partial: whether labels were drawn in some cases only.
+        masked: whether that is so, or some voxels may be anything.
+        fold: the first that training can hold out; None where there is none, and every case is trained on.
+        held_out: how many cases are scored after it.
         left_out: case id → why it cannot be used.
         seconds: how long it took to read the cases.
     """
@@ -95,6 +98,9 @@ class Facts:
     cases: tuple[CaseFacts, ...]
     intensities: tuple[Intensities, ...]
     partial: bool
+    masked: bool
+    fold: int | None
+    held_out: int
     left_out: dict[str, str]
     seconds: float
 

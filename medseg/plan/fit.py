@@ -43,8 +43,14 @@ MOST_DOUBLED, MOST_DOUBLED_2D = 10, 16
 # A patch that shows less of the median case does not know where it is; nnU-Net asks for a quarter, and else trains a
 # coarse network that looks first.
 LEAST_COVERED = 0.05
-# Between two patches in prediction: nnU-Net's.
-OVERLAP = 0.5
+# Between two patches in prediction: nnU-Net's, and where there is no time for it.
+OVERLAP, LEAST_OVERLAP = 0.5, 0.25
+# A forward pass is a third of a step (the backward pass is twice as much).
+FORWARD = 1 / 3
+# Cases have no more voxels than scoring those held out with the least overlap takes this part of the time for.
+MOST_SCORING = 0.3
+# Twice the filters are worth neither coarser voxels nor much less of a case in a patch.
+COARSER_AT_MOST, LESS_AT_MOST = 1.1, 0.5
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,9 @@ def fit(facts: Facts, budget: Budget, *, cropped: bool, flat: int | None) -> Fit
     narrow = _fit(facts, budget, first=NARROW, cost=1.0, cropped=cropped, flat=flat)
     wide = _fit(facts, budget, first=WIDE, cost=WIDE_COST, cropped=cropped, flat=flat)
     steps = budget.voxels(share=SHARE_OF_STEPS, cost=WIDE_COST) / wide.step_voxels
-    return wide if steps >= STEPS_FOR_WIDE and wide.bytes <= budget.memory_bytes else narrow
+    affordable = steps >= STEPS_FOR_WIDE and wide.bytes <= budget.memory_bytes
+    as_fine = math.prod(wide.spacing_mm) <= COARSER_AT_MOST * math.prod(narrow.spacing_mm)
+    return wide if affordable and as_fine and wide.covered >= LESS_AT_MOST * narrow.covered else narrow
 
 
 def _fit(facts: Facts, budget: Budget, *, first: int, cost: float, cropped: bool, flat: int | None) -> Fit:
@@ -113,15 +121,27 @@ def _fit(facts: Facts, budget: Budget, *, first: int, cost: float, cropped: bool
     # Without bounds of time, to see what memory alone holds.
     held = _largest(facts, budget, whole, math.inf, first, flat)
     by_memory = math.prod(held.patch) / LEAST_COVERED if flat is None else math.inf
-    by_time = max(voxels / LOOKS, STEP_VOXELS / SMALLEST_BATCH)  # what a patch holds whole is small enough
-    if by_time < by_memory:
+    small = STEP_VOXELS / SMALLEST_BATCH  # what a patch holds whole is small enough
+    by_time = max(voxels / LOOKS, small)
+    by_scoring = max(_scorable(facts, budget, cost=cost, flat=flat), small)
+    if by_scoring < min(by_time, by_memory):
+        why = f"{facts.held_out} case(s) can be scored in time only up to {_millions(by_scoring)}"
+    elif by_time < by_memory:
         why = f"{budget.minutes:g} minutes show each place of a case {LOOKS} times only up to {_millions(by_time)}"
     else:
         why = f"a patch that fits the memory should show {100 * LEAST_COVERED:.0f} % of a case or more"
-    spacing, reason = spacing_within(facts, max(1.0, min(by_time, by_memory)), why=why, cropped=cropped, flat=flat)
+    spacing, reason = spacing_within(
+        facts, max(1.0, min(by_time, by_memory, by_scoring)), why=why, cropped=cropped, flat=flat
+    )
     shape = shape_at(extent_mm, spacing)
     found = _largest(facts, budget, shape, voxels, first, flat)
     return replace(found, spacing_mm=spacing, spacing_reason=reason)
+
+
+def _scorable(facts: Facts, budget: Budget, *, cost: float, flat: int | None) -> float:
+    """Return how many voxels a case may have so that all that are held out can be scored in time."""
+    often = (1 / (1 - LEAST_OVERLAP)) ** (3 if flat is None else 2)
+    return budget.voxels(share=MOST_SCORING, cost=cost) / (max(1, facts.held_out) * FORWARD * often)
 
 
 def _largest(facts: Facts, budget: Budget, shape: Sides, voxels: float, first: int, flat: int | None) -> Fit:
@@ -142,7 +162,13 @@ def _largest(facts: Facts, budget: Budget, shape: Sides, voxels: float, first: i
     def at(patch: Sides, batch: int) -> Fit:
         filters = level_filters(patch, first)
         size = training_bytes(
-            patch, batch, filters, channels=len(facts.modalities), labels=len(facts.found), bf16=budget.bf16
+            patch,
+            batch,
+            filters,
+            channels=len(facts.modalities),
+            labels=len(facts.found),
+            masked=facts.masked,
+            bf16=budget.bf16,
         )
         return Fit((1.0, 1.0, 1.0), "", shape, patch, batch, filters, size)
 
@@ -204,12 +230,12 @@ def level_filters(patch: Sides, first: int) -> tuple[int, ...]:
     return (doubled[0] // 2 if first == NARROW else doubled[0], *doubled[1:])
 
 
-def windows_of(fitted: Fit, *, margin: int = 0) -> int:
-    """Return how many patches cover the median case in prediction, continued by a margin on every side."""
+def windows_of(fitted: Fit, *, overlap: float = OVERLAP, margin: int = 0) -> int:
+    """Return how many patches that overlap cover the median case, continued by a margin on every side."""
     counts = []
     for size, side in zip(fitted.shape, fitted.patch, strict=True):
         beyond = max(size - side, 0) + (2 * margin if side > 1 else 0)
-        counts.append(1 + math.ceil(beyond / max(1.0, side * (1 - OVERLAP))))
+        counts.append(1 + math.ceil(beyond / max(1.0, side * (1 - overlap))))
     return math.prod(counts)
 
 

@@ -25,13 +25,24 @@ BYTES_PER_WEIGHT = 20
 KEPT_DOWN, KEPT_UP = 4, 6
 # Logits, probabilities, their logarithms, targets, and the gradients of these, in float32.
 KEPT_OF_LABELS = 10
+# Where some labels or voxels are unknown, also those that leave them out.
+KEPT_WITH_MASK = 16
 # What gradients and the convolutions' own working memory add to the activations while they are passed back.
 PASSED_BACK = 1.3
 # Python, torch and MONAI.
 PROGRAM_BYTES = 700 * 10**6
 
 
-def training_bytes(patch: Sides, batch: int, filters: Sequence[int], *, channels: int, labels: int, bf16: bool) -> int:
+def training_bytes(
+    patch: Sides,
+    batch: int,
+    filters: Sequence[int],
+    *,
+    channels: int,
+    labels: int,
+    masked: bool = False,
+    bf16: bool,
+) -> int:
     """Return how much memory training a DynUNet takes, all in all.
 
     Args:
@@ -40,12 +51,13 @@ def training_bytes(patch: Sides, batch: int, filters: Sequence[int], *, channels
         filters: of each level.
         channels: of the image.
         labels: background left out.
+        masked: whether the loss leaves out what is unknown.
         bf16: whether activations have 16 bits instead of 32.
     """
     sides = tuple(side for side in patch if side > 1)
     strides = pooling(sides, levels=len(filters))
     voxels = float(batch * math.prod(sides))
-    labelled = 4 * KEPT_OF_LABELS * voxels * (labels + 1) + 4 * voxels * channels
+    labelled = 4 * (KEPT_WITH_MASK if masked else KEPT_OF_LABELS) * voxels * (labels + 1) + 4 * voxels * channels
     activations = 0.0
     for level, (stride, width) in enumerate(zip(strides, filters, strict=False)):
         voxels /= math.prod(stride)

@@ -15,7 +15,7 @@ from medseg.plan.grid import flat_axis
 from medseg.plan.look import look_at
 from medseg.plan.measure import measured_speed, voxels_per_second
 from medseg.plan.rules import design
-from medseg.plan.schedule import schedule
+from medseg.plan.schedule import MUCH_LONGER, schedule
 from medseg.plan.write import commented_toml
 from medseg.processor import cores, drawing_workers
 from medseg.progress import Notify, Progress, ignore
@@ -84,17 +84,17 @@ def plan(
     recipe = as_recipe(designed.choices)
     notify(Progress("measure", 1, 2, note="the network chosen"))
     speed = measured_speed(recipe, channels=channels, labels=labels, workers=workers, device=device)
-    held_out = len(dataset.sides(fold_held_out(dataset))[1])
-    timed = schedule(facts, designed.fit, speed, minutes=minutes, recipe=recipe, held_out=held_out)
-    message = "" if designed.fit.bytes <= given else f"Even the smallest patch takes {memory_text(designed.fit.bytes)}."
-    notify(Progress("measure", 2, 2, message=message))
-    return Plan(facts, (*designed.choices, *timed), _heading(facts, budget, device))
-
-
-def fold_held_out(dataset: Dataset) -> int | None:
-    """Return the fold that the minutes leave time to score: the first; None, for every case, where there is but one."""
-    folds = set(dataset.folds.values())
-    return min(folds) if len(folds) > 1 else None
+    timed = schedule(facts, designed.fit, speed, minutes=minutes, recipe=recipe)
+    warnings = []
+    if designed.fit.bytes > given:
+        warnings.append(f"Even the smallest patch takes {memory_text(designed.fit.bytes)}.")
+    if timed.minutes > MUCH_LONGER * minutes:
+        warnings.append(
+            f"This takes about {timed.minutes:.0f} minutes, not {minutes:g}: preparing the cases and scoring "
+            f"{facts.held_out} of them leave too little for training; give more --minutes."
+        )
+    notify(Progress("measure", 2, 2, message=" ".join(warnings)))
+    return Plan(facts, (*designed.choices, *timed.choices), _heading(facts, budget, device))
 
 
 def _heading(facts: Facts, budget: Budget, device: torch.device) -> str:

@@ -10,15 +10,13 @@ from medseg.plan.budget import Budget
 from medseg.plan.choice import Choice
 from medseg.plan.coarse import coarse
 from medseg.plan.facts import Facts
-from medseg.plan.fit import OVERLAP, STEPS_BEFORE_BATCH, Fit, fit
+from medseg.plan.fit import STEPS_BEFORE_BATCH, Fit, fit
 from medseg.plan.grid import crop, crops, flat_axis, window
+from medseg.plan.prediction import prediction
 
 # Of patches centred on a label: nnU-Net's third where a patch shows most of a case, more where labels are rare.
 OFTEN, RARE_SHARE = 0.33, {0.10: 0.33, 0.01: 0.5, 0.0: 0.67}
 MOST_COVERED = 0.5
-# What a patch holds whole is shown to it so far to either side of its middle, in eight places: README.md has what that
-# gains. Further off it loses, for in training the middle is where such cases lie.
-MARGIN = 1
 # High ones, which README.md compares, for narrow networks and for wide ones.
 RATE = 5e-3
 WEIGHT_DECAY = 0.1
@@ -43,11 +41,6 @@ def design(facts: Facts, budget: Budget) -> Design:
     cropped = crops(windowed.value)
     fitted = fit(facts, budget, cropped=cropped, flat=flat_axis(facts))
     axes, _ = mirrored = flip_axes(facts, fitted)
-    averaged = (
-        "every combination of the axes mirrored in training is averaged, as nnU-Net"
-        if axes
-        else "no axis is mirrored in training"
-    )
     choices = [
         *(
             [Choice("manifest", facts.manifest, "names the files and labels, for the folder has no dataset.json")]
@@ -63,9 +56,7 @@ def design(facts: Facts, budget: Budget) -> Design:
         *network(fitted),
         *training(facts, fitted, budget),
         *coarse(facts, fitted, budget),
-        Choice("prediction.overlap", OVERLAP, "half a patch is shared with the next one, as nnU-Net"),
-        Choice("prediction.flips", list(axes), averaged),
-        margin(fitted),
+        *prediction(facts, fitted, budget, axes=axes),
     ]
     return Design(fitted, tuple(choices))
 
@@ -134,12 +125,3 @@ def sampling(facts: Facts, fitted: Fit) -> Choice:
         return Choice("training.foreground", OFTEN, f"{told}, and a patch shows most of it wherever it lies")
     chosen = next(value for least, value in RARE_SHARE.items() if share >= least)
     return Choice("training.foreground", chosen, told)
-
-
-def margin(fitted: Fit) -> Choice:
-    """Return by how many voxels a case is continued on every side in prediction."""
-    key, wide = "prediction.margin", [side for side in fitted.patch if side > 1]
-    if all(side == 1 or size <= side for size, side in zip(fitted.shape, fitted.patch, strict=True)):
-        told = f"a case that fits the patch is seen from {2 ** len(wide)} places of it, which are averaged"
-        return Choice(key, MARGIN, told)
-    return Choice(key, 0, "what lies in a case is seen from several places as it is")

@@ -1,12 +1,14 @@
 """The rules of time: how many steps, epochs and validations the minutes given are enough for."""
 
 import math
+from dataclasses import dataclass
 
 from medseg.plan.choice import Choice
 from medseg.plan.coarse import SHARE_OF_COARSE
 from medseg.plan.facts import Facts
-from medseg.plan.fit import FEWEST_STEPS, Fit, windows_of
+from medseg.plan.fit import FEWEST_STEPS, FORWARD, Fit, windows_of
 from medseg.plan.measure import Speed
+from medseg.plan.prediction import passes_of
 from medseg.recipe import Recipe
 
 # An epoch is about so long: it is what a crash may cost, and how often the loss is told.
@@ -16,35 +18,51 @@ SHARE_OF_VALIDATIONS, MOST_VALIDATIONS, MOST_CASES = 0.05, 10, 16
 # The average of the weights looks back over so much of the training (a ninth of it at most: `train/average.py`); of a
 # short one, which has hardly settled, it is left out.
 SHARE_OF_AVERAGE, SETTLED_STEPS, LONGEST_AVERAGE = 0.1, 200, 0.9999
-# A forward pass is a third of a step (the backward pass is twice as much).
-FORWARD = 1 / 3
+# However long the rest takes, training gets so much of the time.
+SHARE_OF_TRAINING = 0.2
+# A plan that takes so many times the minutes given says so.
+MUCH_LONGER = 1.15
 # Reading a case anew, resampling it and writing it takes about so many times as long as looking at it, when cases are
 # prepared one after the other.
 PREPARING = 2.0
 
 
-def schedule(
-    facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, recipe: Recipe, held_out: int
-) -> tuple[Choice, ...]:
+@dataclass(frozen=True)
+class Schedule:
+    """How long a training is.
+
+    Attributes:
+        choices: the values, and why.
+        minutes: from the command to the scores, by this machine's speed; more than were given, where there is so much
+            to prepare and to score that hardly any would be left to train.
+    """
+
+    choices: tuple[Choice, ...]
+    minutes: float
+
+
+def schedule(facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, recipe: Recipe) -> Schedule:
     """Return epochs, steps, the weights' average and validations that fill so many minutes.
 
     Args:
-        facts: the dataset's.
+        facts: the dataset's, with the cases that are scored at the end.
         fitted: patch, batch and network.
         speed: of that network on the machine that will train.
         minutes: from the command to the scores.
         recipe: what has been chosen so far: how held-out cases are segmented, and whether a coarse network is trained.
-        held_out: the cases that are scored at the end.
     """
-    prediction, coarse = recipe.prediction, recipe.coarse
+    prediction, coarse, given = recipe.prediction, recipe.coarse, 60 * minutes
     window = FORWARD * speed.step / fitted.batch
-    case = windows_of(fitted) * window
-    final = held_out * windows_of(fitted, margin=prediction.margin) * window * 2 ** len(prediction.flips)
+    case = windows_of(fitted, overlap=prediction.overlap) * window
+    final = facts.held_out * passes_of(fitted, prediction) * window
     before = PREPARING * facts.seconds * (2 if coarse else 1)
-    first = SHARE_OF_COARSE * 60 * minutes if coarse else 0.0
-    left = max(60 * minutes - before - first - final, 0.2 * 60 * minutes)
-    cases, validations = _validations(case, held_out, SHARE_OF_VALIDATIONS * left)
-    steps = max(1, int((left - validations * cases * case) / speed.seconds))
+    first = SHARE_OF_COARSE * given if coarse else 0.0
+    least = SHARE_OF_TRAINING * given
+    left = max(given - before - first - final, least)
+    cases, validations = _validations(case, facts.held_out, SHARE_OF_VALIDATIONS * left)
+    validating = validations * cases * case
+    steps = max(1, int(max(left - validating, least) / speed.seconds))
+    needed = (before + first + final + validating + steps * speed.seconds) / 60
     epochs = max(1, min(MOST_EPOCHS, steps, round(steps * speed.seconds / SECONDS_PER_EPOCH)))
     every = max(1, math.ceil(epochs / validations))
     measured = f"a step takes {speed.seconds:.2g} s on the machine that planned this"
@@ -55,11 +73,12 @@ def schedule(
     averaged = f"an average of the weights over about {SHARE_OF_AVERAGE:.0%} of the steps is what is kept"
     if coarse:
         rest += f", and {first / 60:.1f} to the coarse network"
-    told = f"{steps} steps in {minutes:g} minutes, with {held_out} case(s) scored at the end: {measured}; {rest}"
+    fills = f"{minutes:g} minutes" if needed < MUCH_LONGER * minutes else f"{needed:.0f} minutes, not {minutes:g}"
+    told = f"{steps} steps in {fills}, with {facts.held_out} case(s) scored at the end: {measured}; {rest}"
     if steps < FEWEST_STEPS / 2:
         told += f". That is little: give more minutes for {FEWEST_STEPS} steps or more"
     per_epoch = max(1, steps // epochs)
-    return (
+    choices = (
         Choice("training.epochs", epochs, told),
         Choice("training.steps_per_epoch", per_epoch, "an epoch takes about a minute, or less"),
         Choice("training.average", average, averaged if average else "weights are not averaged in so few steps"),
@@ -67,6 +86,7 @@ def schedule(
         Choice("training.validation_cases", cases, f"they take {cases * case:.2g} s each time"),
         *_coarse(recipe, fitted, speed, seconds=first, steps_per_epoch=per_epoch),
     )
+    return Schedule(choices, needed)
 
 
 def _coarse(recipe: Recipe, fitted: Fit, speed: Speed, *, seconds: float, steps_per_epoch: int) -> list[Choice]:

@@ -110,7 +110,7 @@ def train(
             return TrainingResult(run, *done)
         (cases,) = prepare_cases(dataset, recipe, labels, folds=[fold], cache=cache or run.prepared, notify=notify)
 
-        engine = TorchEngine(trainer.averaged, device, precision=recipe.training.precision)
+        engine = TorchEngine(trainer.averaged, device, precision=recipe.training.precision, outputs=1 + len(labels))
         validator = Validator(Segmenter(engine, recipe, labels), cases.validation, dataset, labels)
         folders = [folder for _, folder in cases.training]
         stream = PatchStream(folders, recipe, seed=seed, partial=dataset.partial(labels), beyond=labels.beyond)

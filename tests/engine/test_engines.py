@@ -157,6 +157,11 @@ def test_torch_on_the_cpu_leaves_cores_when_it_takes_fewer_threads_than_there_ar
         assert TorchEngine(nn.Identity(), CPU).leaves_cores is left
 
 
+def test_batches_of_many_labels_are_smaller() -> None:
+    few, some, many = (TorchEngine(nn.Identity(), CPU, outputs=outputs).batch_voxels for outputs in (2, 16, 320))
+    assert few == some == 20 * many
+
+
 @pytest.mark.parametrize(("device", "waited"), [("cpu", []), ("cuda:1", ["cuda:1"]), ("mps", ["mps"])])
 def test_torch_waits_for_the_device_that_the_network_is_on(
     device: str, waited: list[str], monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +13,7 @@ from phantoms import save_nifti
 from medseg.dataset import open_dataset
 from medseg.errors import ManifestError, NoCasesError
 from medseg.labels import LabelSet
-from medseg.plan.look import label_facts, look_at, surface_mm2
+from medseg.plan.look import centre, label_facts, look_at, look_at_case, surface_mm2
 from medseg.progress import Progress
 from medseg.volume import Geometry
 
@@ -23,6 +24,7 @@ TURNED = np.array([[-2.0, 0, 0, 9], [0, 0, 1.5, 4], [0, 3.0, 0, -7], [0, 0, 0, 1
 def write_dataset(folder: Path, *, modality: str = "CT", ids: int = 1, cases: int = 2) -> Path:
     """Write cases of 12 × 8 × 10 voxels with zeros (or air) around a body that has one label of 4 × 2 × 3 voxels."""
     air = -1000 if modality == "CT" else 0
+    folder.mkdir(exist_ok=True)
     for number in range(cases):
         image = np.full((12, 8, 10), air, np.int16)
         image[2:11, 1:7, 1:9] = 30
@@ -144,3 +146,56 @@ def test_a_case_that_cannot_be_read_is_told_of_and_left_out(tmp_path: Path, data
 def test_a_dataset_without_a_single_labelled_voxel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="none of 2 label map"):
         look_at(open_dataset(write_dataset(tmp_path, ids=0)))
+
+
+def relisted(folder: Path, change: Callable[[list[dict[str, object]]], None]) -> Path:
+    """Change the cases in a dataset's listing."""
+    listing = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    for number, entry in enumerate(listing["training"]):
+        entry["fold"] = number
+    change(listing["training"])
+    (folder / "dataset.json").write_text(json.dumps(listing), encoding="utf-8")
+    return folder
+
+
+def label_in_one(entries: list[dict[str, object]]) -> None:
+    """Have the label drawn in the case of fold 0 only; the others' label maps show nothing else, and are left out."""
+    for entry in entries[1:]:
+        entry["labels_present"] = ["other"]
+
+
+def test_the_fold_held_out_leaves_every_label_to_learn_from(tmp_path: Path) -> None:
+    facts = look_at(open_dataset(relisted(write_dataset(tmp_path, cases=5), label_in_one)))
+    assert facts.found == ("small_organ",)
+    assert (facts.fold, facts.held_out) == (None, 1)
+    assert facts.masked
+
+    def two(entries: list[dict[str, object]]) -> None:
+        label_in_one(entries)
+        del entries[3]["labels_present"]
+
+    shown = look_at(open_dataset(relisted(write_dataset(tmp_path / "two", cases=5), two)))
+    assert (shown.fold, shown.held_out) == (0, 1)
+
+
+@pytest.mark.parametrize(("cases", "unreadable", "expected"), [(5, 0, (1, 1)), (2, 1, (None, 1)), (5, 4, (0, 1))])
+def test_a_fold_of_which_no_case_can_be_read_is_not_held_out(
+    tmp_path: Path, cases: int, unreadable: int, expected: tuple[int | None, int]
+) -> None:
+    folder = relisted(write_dataset(tmp_path, cases=cases), lambda _: None)
+    (folder / f"image_{unreadable}.nii.gz").write_bytes(b"nothing of use")
+    facts = look_at(open_dataset(folder))
+    assert (facts.fold, facts.held_out) == expected
+
+
+def test_the_centre_of_a_mask_is_the_mean_of_its_voxels() -> None:
+    mask = np.random.default_rng(0).random((5, 6, 7)) > 0.7
+    np.testing.assert_allclose(centre(mask), np.argwhere(mask).mean(axis=0))
+
+
+def test_samples_of_many_labels_and_cases_stay_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medseg.plan.look.MOST_SAMPLES", 1)
+    dataset = open_dataset(write_dataset(tmp_path))
+    few = look_at_case(dataset, dataset.cases[0], samples_per_label=7)[1]
+    assert few.shape == (1, 7)
+    assert look_at(dataset).intensities[0].median == pytest.approx(105, abs=5)

@@ -113,3 +113,11 @@ def test_real_datasets_get_recipes(
     assert recipe.two_dimensional == (network == "2D")
     assert (recipe.preprocess.window_hu is None) == (modality == "MRI")
     assert recipe.manifest == manifest
+
+
+@pytest.mark.parametrize("minutes", ["inf", "nan"])
+def test_minutes_are_a_length_of_time(
+    minutes: str, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert planned(dataset, tmp_path / "recipe.toml", "--minutes", minutes) == 2
+    assert "--minutes" in capsys.readouterr().err

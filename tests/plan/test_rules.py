@@ -21,7 +21,8 @@ from medseg.plan.grid import crops, flat_axis, full_spacing, window
 from medseg.plan.layout import order
 from medseg.plan.measure import Speed
 from medseg.plan.memory import training_bytes, weight_count
-from medseg.plan.rules import design, margin
+from medseg.plan.prediction import margin_of, passes_of
+from medseg.plan.rules import design
 from medseg.plan.schedule import schedule
 from medseg.recipe import Prediction, Recipe, parse_recipe
 
@@ -50,7 +51,8 @@ def facts(*cases: CaseFacts, modality: str = "CT", low: float = -43, high: float
     several = (cases or (case(),)) * count
     names = tuple(several[0].labels)
     inside = (Intensities(low, (low + high) / 2, high),)
-    return Facts("data", None, (modality,), names, several, inside, partial=False, left_out={}, seconds=3.0)
+    return Facts("data", None, (modality,), names, several, inside, partial=False, masked=False, fold=0, held_out=1,
+                 left_out={}, seconds=3.0)  # fmt: skip
 
 
 def fitted(what: Facts, budget: Budget) -> Fit:
@@ -87,8 +89,8 @@ def test_any_dataset_gets_a_recipe_that_its_network_and_memory_allow(what: Facts
     designed = design(what, budget)
     speed = Speed(step=1.0, draw=0.1, workers=budget.workers)
     chosen = as_recipe(designed.choices)
-    timed = schedule(what, designed.fit, speed, minutes=budget.minutes, recipe=chosen, held_out=1)
-    recipe = as_recipe((*designed.choices, *timed))
+    timed = schedule(what, designed.fit, speed, minutes=budget.minutes, recipe=chosen)
+    recipe = as_recipe((*designed.choices, *timed.choices))
     patch, filters = recipe.training.patch, recipe.model.options["filters"]
     assert recipe.training.batch >= 2
     assert len(pooling(tuple(side for side in patch if side > 1), levels=len(filters))) == len(filters) >= 3
@@ -344,13 +346,16 @@ def test_a_coarse_network_looks_first_where_little_of_a_large_scan_is_labelled()
     assert small.model.options["filters"][-1] <= chosen.model.options["filters"][-1]
     assert build_network(small, channels=1, labels=1)
     speed = Speed(step=1.0, draw=0.1, workers=0)
-    timed = schedule(what, designed.fit, speed, minutes=120, recipe=chosen, held_out=4)
-    recipe = as_recipe((*designed.choices, *timed))
+    timed = schedule(what, designed.fit, speed, minutes=120, recipe=chosen)
+    recipe = as_recipe((*designed.choices, *timed.choices))
     assert recipe.coarse is not None
     step = 1.1 * math.prod(patch) / math.prod(recipe.training.patch)
     assert recipe.coarse.epochs * recipe.training.steps_per_epoch * step == pytest.approx(720, rel=0.2)
-    alone = schedule(what, designed.fit, speed, minutes=120, recipe=replaced(chosen, coarse=None), held_out=4)
-    assert math.prod(choice.value for choice in alone[:2]) > recipe.training.epochs * recipe.training.steps_per_epoch
+    alone = schedule(what, designed.fit, speed, minutes=120, recipe=replaced(chosen, coarse=None))
+    assert (
+        math.prod(choice.value for choice in alone.choices[:2])
+        > recipe.training.epochs * recipe.training.steps_per_epoch
+    )
 
 
 @pytest.mark.parametrize(
@@ -386,10 +391,10 @@ def replaced(recipe: Recipe, **changes: Any) -> Recipe:
 
 
 def test_the_steps_fill_the_minutes_with_validation_and_scores() -> None:
-    what = facts(count=50)
+    what = replace(facts(count=50), held_out=10)
     found = fitted(what, SHORT)
     speed = Speed(step=0.5, draw=0.1, workers=0)
-    choices = schedule(what, found, speed, minutes=60, recipe=Recipe(), held_out=10)
+    choices = schedule(what, found, speed, minutes=60, recipe=Recipe()).choices
     chosen = {choice.key: choice for choice in choices}
     epochs, steps = chosen["training.epochs"].value, chosen["training.steps_per_epoch"].value
     assert 40 * 60 < epochs * steps * speed.seconds < 60 * 60
@@ -404,15 +409,16 @@ def test_what_is_averaged_in_the_scores_leaves_fewer_steps() -> None:
 
     def steps(held_out: int = 40, **prediction: Any) -> int:
         recipe = Recipe(prediction=Prediction(**prediction))
-        chosen = schedule(what, fitted(what, SHORT), speed, minutes=200, recipe=recipe, held_out=held_out)
-        return math.prod(choice.value for choice in chosen if choice.key in counts)
+        scored = replace(what, held_out=held_out)
+        chosen = schedule(scored, fitted(what, SHORT), speed, minutes=200, recipe=recipe)
+        return math.prod(choice.value for choice in chosen.choices if choice.key in counts)
 
     assert steps(flips=("I",), margin=4) < steps(margin=4) < steps() < steps(held_out=10)
 
 
 def test_a_case_that_fits_the_patch_is_seen_from_several_places_of_it() -> None:
     def chosen(shape: Sides, patch: Sides) -> int:
-        return int(margin(replace(fitted(facts(), SHORT), shape=shape, patch=patch)).value)
+        return margin_of(replace(fitted(facts(), SHORT), shape=shape, patch=patch))
 
     assert chosen((35, 50, 36), (40, 56, 40)) > 0
     assert chosen((35, 57, 36), (40, 56, 40)) == 0
@@ -422,10 +428,73 @@ def test_a_case_that_fits_the_patch_is_seen_from_several_places_of_it() -> None:
     assert windows_of(replace(one, patch=(40, 56, 1)), margin=4) == 36 * 4
 
 
+# --- the cases that are scored at the end take their part of the minutes
+
+LIKE_BRATS = facts(case((150, 180, 140), (1.0, 1.0, 1.0), hounsfield=False), modality="MRI", count=484)
+LIKE_LIVERS = facts(case((400, 350, 450), (0.8, 0.8, 1.0), thickness=60.0), count=131)
+
+
+def timed(what: Facts, budget: Budget) -> tuple[Recipe, Fit, float]:
+    """Return the recipe planned, what fits, and the minutes that it takes where the machine is as fast as it was."""
+    designed = design(what, budget)
+    chosen = as_recipe(designed.choices)
+    seconds = designed.fit.step_voxels / budget.voxels_per_second * (5 if designed.fit.wide else 1)
+    scheduled = schedule(what, designed.fit, Speed(seconds, draw=0, workers=0), minutes=budget.minutes, recipe=chosen)
+    return as_recipe((*designed.choices, *scheduled.choices)), designed.fit, scheduled.minutes
+
+
+@pytest.mark.parametrize(("what", "held_out"), [(LIKE_BRATS, 97), (LIKE_LIVERS, 26)], ids=["brain", "liver"])
+@pytest.mark.parametrize("minutes", [10, 30, 600])
+def test_the_minutes_given_are_kept_however_many_cases_are_scored(what: Facts, held_out: int, minutes: float) -> None:
+    recipe, found, needed = timed(replace(what, held_out=held_out), replace(SHORT, minutes=minutes))
+    assert needed <= 1.15 * minutes
+    steps = recipe.training.epochs * recipe.training.steps_per_epoch
+    assert steps * found.step_voxels / SHORT.voxels_per_second * (5 if found.wide else 1) >= 0.4 * 60 * minutes
+
+
+def test_averaging_goes_before_voxels_are_made_larger() -> None:
+    few, many = (timed(replace(LIKE_BRATS, held_out=count), replace(SHORT, minutes=300)) for count in (1, 60))
+    assert few[0].prediction.flips
+    assert not many[0].prediction.flips
+    assert passes_of(many[1], many[0].prediction) < passes_of(few[1], few[0].prediction)
+    assert many[1].spacing_mm == few[1].spacing_mm
+
+
+def test_where_a_thin_label_keeps_voxels_small_training_gets_its_part_and_the_overrun_is_told() -> None:
+    what = replace(facts(case((512, 512, 600), (0.7, 0.7, 0.7), thickness=1.2), count=50), held_out=10)
+    recipe, found, needed = timed(what, SHORT)
+    seconds = recipe.training.epochs * recipe.training.steps_per_epoch * found.step_voxels / SHORT.voxels_per_second
+    assert seconds > 0.15 * 60 * SHORT.minutes
+    assert needed > 1.15 * SHORT.minutes
+
+
+@pytest.mark.parametrize("sides", [(320, 320, 20), (512, 512, 1)], ids=["prostate", "pictures"])
+def test_twice_the_filters_cost_neither_resolution_nor_sight(sides: Sides) -> None:
+    what = facts(case(sides, (0.6, 0.6, 3.6)), modality="MRI", count=40)
+    little = replace(SHORT, memory_bytes=GB, minutes=120)
+    chosen, plenty = fitted(what, little), fitted(what, replace(little, memory_bytes=100 * GB))
+    assert math.prod(chosen.spacing_mm) <= 1.5 * math.prod(plenty.spacing_mm)
+
+
+def test_the_coarse_network_fits_the_memory_too() -> None:
+    budget = replace(SHORT, minutes=120, memory_bytes=GB)
+    designed = design(facts(LARGE, count=20), budget)
+    coarse = as_recipe(designed.choices).coarse
+    assert coarse is not None
+    assert coarse.model is not None
+    options = {"channels": 1, "labels": 1, "bf16": False}
+    assert training_bytes(coarse.patch, designed.fit.batch, coarse.model.options["filters"], **options) <= GB
+
+
+def test_what_is_unknown_takes_memory_to_leave_out() -> None:
+    sizes = [training_bytes((64,) * 3, 2, (16, 32), channels=1, labels=60, masked=m, bf16=False) for m in (False, True)]
+    assert sizes[0] < sizes[1] < 2 * sizes[0]
+
+
 def test_too_little_time_is_told() -> None:
     what = facts(count=50)
     speed = Speed(step=5.0, draw=0, workers=0)
-    choices = schedule(what, fitted(what, SHORT), speed, minutes=1, recipe=Recipe(), held_out=10)
+    choices = schedule(what, fitted(what, SHORT), speed, minutes=1, recipe=Recipe()).choices
     assert choices[0].value >= 1
     assert "give more minutes" in choices[0].reason
 
