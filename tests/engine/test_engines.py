@@ -158,8 +158,8 @@ def test_torch_on_the_cpu_leaves_cores_when_it_takes_fewer_threads_than_there_ar
 
 
 def test_batches_of_many_labels_are_smaller() -> None:
-    few, some, many = (TorchEngine(nn.Identity(), CPU, outputs=outputs).batch_voxels for outputs in (2, 16, 320))
-    assert few == some == 20 * many
+    few, some, many = (TorchEngine(nn.Identity(), CPU, outputs=outputs).batch_voxels for outputs in (2, 16, 512))
+    assert few == some == 32 * many
 
 
 @pytest.mark.parametrize(("device", "waited"), [("cpu", []), ("cuda:1", ["cuda:1"]), ("mps", ["mps"])])
