@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medseg.atomic import whole, write_json
 from medseg.volume import Geometry
 
-LABEL_MAP, LABELLED = "label_map.npy", "labelled.npy"
+LABEL_MAP, POINTS, LABELLED = "label_map.npy", "points.npy", "labelled.npy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,25 +49,27 @@ class PreparedCase:
             np.save(temporary / "image.npy", self.image)
             if self.present:
                 np.save(temporary / LABEL_MAP, self.label_map)
-            for index, points in enumerate(self.points_voxel):
-                np.save(temporary / f"points_{index}.npy", points)
+            if self.points_voxel:  # in one file, which is opened for each patch that is drawn
+                np.save(temporary / POINTS, np.concatenate(self.points_voxel))
             if self.labelled_voxel is not None:
                 np.save(temporary / LABELLED, self.labelled_voxel)
             grids = {"geometry": self.geometry.as_json(), "native": self.native.as_json()}
-            write_json(temporary / "case.json", {"case_id": self.case_id, **grids, "present": self.present})
+            counts = [len(points) for points in self.points_voxel]
+            facts = {"case_id": self.case_id, **grids, "present": self.present, "points": counts}
+            write_json(temporary / "case.json", facts)
 
     @classmethod
     def load(cls, folder: Path) -> "PreparedCase":
         """Read what `save` wrote; the arrays are memory maps."""
         facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-        points = sorted(folder.glob("points_*.npy"), key=lambda path: int(path.stem.removeprefix("points_")))
+        ends = np.cumsum(facts["points"], dtype=np.intp)
         image: NDArray[np.float32] = np.load(folder / "image.npy", mmap_mode="r")
         labelled = bool(facts["present"])
         return cls(
             case_id=facts["case_id"],
             image=image,
             label_map=np.load(folder / LABEL_MAP, mmap_mode="r") if labelled else unlabelled(image.shape[1:]),
-            points_voxel=tuple(np.load(path) for path in points),
+            points_voxel=tuple(np.split(np.load(folder / POINTS, mmap_mode="r"), ends[:-1])) if len(ends) else (),
             geometry=Geometry.from_json(facts["geometry"]),
             native=Geometry.from_json(facts["native"]),
             present=tuple(facts["present"]),
