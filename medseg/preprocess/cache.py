@@ -18,7 +18,7 @@ from medseg.preprocess.prepare import prepare
 from medseg.recipe import Preprocess, Sample
 from medseg.volume import LabelMap, Source, Volume, find_label_map, read_reference, read_volume, resample
 
-# Raise it when the arithmetic of preparing changes, or the files: it is part of every key, so old entries are no longer found.
+# Raise it when preparing or its files change: it is part of every key, so old entries are no longer found.
 PREPARED_FORM = 6
 
 
