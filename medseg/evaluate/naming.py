@@ -37,8 +37,9 @@ class Naming:
         except (MedsegError, KeyError, TypeError, AttributeError):
             return cls(labels, labels, predicted)
         same = [(label.id, label.parts) for label in made] == [(label.id, label.parts) for label in predicted]
-        merged = any(len(label.parts) > 1 for label in made)
-        return cls(made if same and merged else labels, labels, predicted)
+        asked = {label.name for label in labels}
+        own = any(len(label.parts) > 1 or label.name not in asked for label in made)  # merged, or called otherwise
+        return cls(made if same and own else labels, labels, predicted)
 
 
 def run_labels(predictions: Path) -> LabelSet | None:

@@ -28,7 +28,7 @@ class Pairs:
 
     Attributes:
         found: the cases.
-        failed: case id of a prediction → why it has no reference.
+        failed: case id of a prediction → why it has no reference; and the name of a file → why it cannot be opened.
         unpredicted: references without a prediction.
     """
 
@@ -48,7 +48,7 @@ def find_pairs(predictions: Path, references: Path) -> Pairs:
     if predictions.is_file() and references.is_file():
         prediction, reference = find_label_map(predictions), find_label_map(references)
         return Pairs([Pair(prediction.case_id, prediction, reference)], {}, [])
-    predicted, referred = _by_case(predictions), _by_case(references)
+    (predicted, refused), (referred, refused_too) = _by_case(predictions), _by_case(references)
     if not predicted.keys() & referred.keys():
         raise _nothing_shared(predictions, list(predicted), references, list(referred))
     failed: dict[str, MedsegError] = {
@@ -60,6 +60,7 @@ def find_pairs(predictions: Path, references: Path) -> Pairs:
         for case_id, source in predicted.items()
         if case_id not in referred
     }
+    failed |= refused | refused_too
     found = [Pair(case_id, source, referred[case_id]) for case_id, source in predicted.items() if case_id in referred]
     return Pairs(found, failed, sorted(referred.keys() - predicted.keys()))
 
@@ -76,15 +77,16 @@ def _nothing_shared(predictions: Path, predicted: list[str], references: Path, r
     )
 
 
-def _by_case(path: Path) -> dict[str, Source]:
-    """Return the label maps at a path by their case; of a case in several forms the most exact is taken."""
+def _by_case(path: Path) -> tuple[dict[str, Source], dict[str, MedsegError]]:
+    """Return the label maps at a path by their case, and by name the errors of files that cannot be opened.
+
+    Of a case in several forms the most exact is taken.
+    """
     found = look_through(path)
-    if found.refused:
-        raise found.refused[0][1]
     segmented = {source.case_id for source in found.annotations if source.kind == "segmentation"}
     sources = [s for s in found.label_maps if s.kind != "structures" or s.case_id not in segmented]
     if not sources:
-        raise empty(path, found)
+        raise found.refused[0][1] if found.refused else empty(path, found)
     repeated = duplicate_ids([source.case_id for source in sources])
     if repeated:
         raise DuplicateCaseError(
@@ -92,4 +94,4 @@ def _by_case(path: Path) -> dict[str, Source]:
             found=f"the case id {sorted(repeated)[0]!r} stands there more than once",
             remedy="give each file a name of its own",
         )
-    return {source.case_id: source for source in sources}
+    return {source.case_id: source for source in sources}, {place.name: error for place, error in found.refused}

@@ -1,6 +1,6 @@
 """Record: results.jsonl and run.json of an output folder. Several commands may write to them at once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class Record:
     def __init__(self, run: Run, cases: Cases, *, deidentify: bool, **facts: Any) -> None:
         _check_folder(run)
         self._run = run
-        self._ids = {case.case_id for case in (*cases.own, *cases.elsewhere)}
+        every = (*cases.own, *cases.elsewhere)
+        self._ids = {case.case_id for case in every}
         self._elsewhere: dict[str, list[Case]] = {}
         for case in cases.elsewhere:
             self._elsewhere.setdefault(case.case_id, []).append(case)
@@ -38,7 +39,7 @@ class Record:
         self._facts = {
             "command": COMMAND,
             **facts,
-            "inputs": [path.name if deidentify else str(path) for path in cases.inputs],
+            "inputs": _names_of_cases(cases.inputs, every) if deidentify else [str(path) for path in cases.inputs],
             "passed_over": [
                 {"file": path.name if deidentify else str(path), "reason": reason} for path, reason in cases.passed_over
             ],
@@ -125,3 +126,9 @@ def _check_folder(run: Run) -> None:
             found=f"it is a run of medseg {command}, whose run.json would be overwritten",
             remedy="choose another folder",
         )
+
+
+def _names_of_cases(inputs: Sequence[Path], cases: Sequence[Case]) -> list[str]:
+    """Return the names of those inputs that are cases themselves; that of a folder around cases may be a patient's."""
+    places = {case.place for case in cases}
+    return [path.name for path in inputs if path in places]

@@ -1,5 +1,6 @@
 """Find the scans in files, folders and zips."""
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -105,10 +106,13 @@ def _sort_file(found: Found, file: Path) -> None:
 
 def unreadable(path: Path, error: OSError) -> UnreadableError:
     """Return the error of a file or folder that the system does not let be read."""
+    gone = error.errno == errno.ENOENT
     return UnreadableError(
         f"reading {error.filename or path}",
-        found=error.strerror or str(error),
-        remedy="ask for permission to read it, or copy it to where you may",
+        found="it links to a file that is not there" if gone else error.strerror or str(error),
+        remedy="fetch the file that it links to, or remove the link"
+        if gone
+        else "ask for permission to read it, or copy it to where you may",
     )
 
 

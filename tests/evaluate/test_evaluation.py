@@ -1,5 +1,6 @@
 """Predictions are matched with references by case id, scored, and counted honestly."""
 
+import gzip
 import json
 import shutil
 from dataclasses import replace
@@ -116,6 +117,30 @@ def test_a_pair_that_cannot_be_scored_has_its_code_and_the_others_go_on(
     assert summary["overall"]["n"] == 1
     said = capsys.readouterr().err
     assert all(code in said for code in ("E_GRID_MISMATCH", "E_UNKNOWN_LABEL", "E_MISSING"))
+
+
+def test_a_damaged_file_and_a_link_to_nowhere_leave_the_others_their_scores(tmp_path: Path) -> None:
+    for folder in ("predictions", "references"):
+        for case_id in ("good", "cut", "odd"):
+            write_image(label_map((1, np.s_[0:2])), tmp_path / folder / f"{case_id}.nii.gz")
+    bad = tmp_path / "predictions" / "cut.nii.gz"
+    content = bytearray(bad.read_bytes())
+    content[20] ^= 0xFF  # within the compressed header
+    bad.write_bytes(content)
+    odd = tmp_path / "references" / "odd.nii.gz"
+    header = bytearray(gzip.decompress(odd.read_bytes()))
+    header[70:72] = (9999).to_bytes(2, "little")  # datatype
+    odd.write_bytes(gzip.compress(header))
+    (tmp_path / "references" / "lost.nii.gz").symlink_to(tmp_path / "nowhere.nii.gz")
+    assert evaluate(tmp_path / "predictions", tmp_path / "references", tmp_path / "out") == 1
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert {case_id: error["code"] for case_id, error in summary["failed"].items()} == {
+        "cut": "E_CORRUPT",
+        "odd": "E_CORRUPT",
+        "lost.nii.gz": "E_UNREADABLE",
+    }
+    assert "links to a file that is not there" in summary["failed"]["lost.nii.gz"]["message"]
+    assert summary["overall"]["dice"]["mean"] == 1.0
 
 
 def test_a_case_id_that_stands_twice_is_refused(tmp_path: Path) -> None:
@@ -485,6 +510,18 @@ def test_labels_made_of_the_datasets_are_scored_on_references_that_lack_some(
     assert evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "other", *options) == 1
     summary = json.loads((tmp_path / "other" / "summary.json").read_text(encoding="utf-8"))
     assert {error["code"] for error in summary["failed"].values()} == {"E_UNKNOWN_LABEL"}
+
+
+def test_a_label_that_a_recipe_calls_otherwise_is_scored_by_the_datasets_labels(tmp_path: Path) -> None:
+    labels = LabelSet.from_names({0: "background", 1: "cancer"}).select({"lesion": ["cancer"]})
+    write_image(label_map((1, np.s_[0:2])), tmp_path / "p" / "a.nii.gz", labels)
+    record = {"command": "predict", "labels": labels.as_json(), "recipe": {"labels": {"lesion": ["cancer"]}}}
+    (tmp_path / "p" / "run.json").write_text(json.dumps(record))
+    write_image(label_map((1, np.s_[0:2])), tmp_path / "r" / "a.nii.gz")
+    asked = listing(tmp_path / "dataset.json", LabelSet.from_names({1: "cancer"}))
+    assert evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "out", *asked) == 0
+    (row,) = read_metrics(tmp_path / "out" / "metrics.csv")
+    assert (row.label, row.dice) == ("lesion", 1.0)
 
 
 def test_a_trainings_own_scores_are_not_written_over(

@@ -73,6 +73,18 @@ def test_no_file_and_no_word_on_the_screen_names_a_patient_or_a_folder(
         assert NAME not in path.name
 
 
+def test_neither_the_folder_that_is_given_nor_a_series_uid_is_told(run: Path, tmp_path: Path) -> None:
+    given, uid = tmp_path / f"{NAME} Anna", "1.2.840.4711.1"
+    for orientation in ("LPS", "LIP"):  # two stacks in one series, which is worth a warning
+        volume = house_volume(geometry=house_geometry(shape=(24, 20, 9), orientation=orientation))
+        save_dicom_series(given / "SER", volume, uid=uid, name=f"{orientation}{{}}.dcm".format)
+    main(["predict", str(run), str(given), "--out", str(tmp_path / "out"), "--device", "cpu", "--quiet",
+          "--deidentify", *FORMATS])  # fmt: skip
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()}
+    assert b"W_SERIES_SPLIT" in written["results.jsonl"]
+    assert {name for name, content in written.items() if NAME.encode() in content or uid.encode() in content} == set()
+
+
 @pytest.mark.parametrize(
     ("message", "hidden"),
     [

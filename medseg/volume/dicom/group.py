@@ -170,7 +170,7 @@ def _remarked(stacks: Sequence[Series], lone: Sequence[Slice]) -> list[Series]:
     for stack in stacks:
         first, remarks = stack.slices[0], list(stack.remarks)
         if len(stacks) > 1:
-            text = f"The series {stack.uid or 'without a UID'} holds {len(stacks)} stacks of slices; this is the one of"
+            text = f"The series holds {len(stacks)} stacks of slices; this is the one of"
             remarks.append(Remark("W_SERIES_SPLIT", f"{text} {len(stack.slices)} slices at {first.file.name}."))
         near = [slice_ for slice_ in lone if slice_.shape == first.shape and slice_.normal @ first.normal > NEARLY]
         if near:

@@ -48,7 +48,9 @@ def read_volume(source: Source | Path, *, channels: int | None = 1, allow_gaps: 
             raise DimensionError(
                 "counting channels",
                 found=f"the image has {volume.channels} (a 4D image has one per volume), and {channels} is wanted",
-                remedy="split the 4D image and give one volume, or use a recipe with as many channels",
+                remedy="split the 4D image and give one volume, or use a recipe with as many channels"
+                if volume.channels > channels
+                else "put all channels into one 4D image, in the order in which the model was trained",
             )
         volume.check_finite()
     except MedsegError as error:
