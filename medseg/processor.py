@@ -67,6 +67,12 @@ def keep_freed_memory() -> None:
         return
 
 
+def give_freed_memory_back() -> None:
+    """Have glibc give the system what it keeps of freed memory, so that what is held is what is in use."""
+    with suppress(OSError, AttributeError):  # another system, or musl
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def one_thread_for_numpy() -> AbstractContextManager[object]:
     """Give a context in which numpy's matrix products take one thread.
 

@@ -46,3 +46,21 @@ def test_keeping_freed_memory_changes_no_result() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "20000000"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc")
+def test_freed_memory_that_is_given_back_is_not_held() -> None:
+    program = (
+        "import numpy as np\n"
+        "from medseg.processor import give_freed_memory_back, keep_freed_memory, ram_held\n"
+        "keep_freed_memory()\n"
+        "before = ram_held()\n"
+        "blocks = [np.ones(2**20, np.uint8) for _ in range(64)]\n"
+        "del blocks\n"
+        "kept = ram_held() - before\n"
+        "give_freed_memory_back()\n"
+        "print(kept, ram_held() - before)\n"
+    )
+    kept, held = map(int, subprocess.check_output([sys.executable, "-c", program], text=True).split())
+    assert kept > 2**25
+    assert held < 2**23

@@ -12,7 +12,7 @@ import numpy as np
 
 from medseg.engine import Array, Engine
 from medseg.errors import UnwritableError
-from medseg.processor import ram_held
+from medseg.processor import give_freed_memory_back, ram_held
 
 FLOAT_BYTES = 4
 
@@ -48,6 +48,7 @@ class Scratch:
         self.sums_bytes = sums * FLOAT_BYTES
         if self._limit is None or not engine.on_host:
             return
+        give_freed_memory_back()  # the last scan's, which this one may use
         room = self._limit - ram_held() - self._besides
         self.in_file = self.sums_bytes > room
         self.short_bytes = max(0, slab * FLOAT_BYTES - room) if self.in_file else 0

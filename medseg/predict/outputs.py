@@ -29,8 +29,13 @@ def names(case_id: str, settings: Settings) -> list[str]:
     """Return what a case's outputs are called, relative to the output folder."""
     return [
         *(f"{case_id}{FORMATS[name].suffix}" for name in settings.formats),
-        *([f"{OVERLAYS}/{case_id}.png"] if settings.overlay else []),
+        *([picture(case_id)] if settings.overlay else []),
     ]
+
+
+def picture(case_id: str) -> str:
+    """Return what the picture of a case is called, relative to the output folder."""
+    return f"{OVERLAYS}/{case_id}.png"
 
 
 def spare_scans(cases: Sequence[Case], folder: Path, settings: Settings) -> None:
@@ -98,7 +103,7 @@ def draw(
     """Draw a case; a picture that cannot be written is a warning, because the label map is there."""
     assert work.scan
     result = work.result
-    name = f"{OVERLAYS}/{result.case_id}.png"
+    name = picture(result.case_id)
     try:
         write_overlay(folder / name, work.scan, label_map, labels, window=window_hu, title=result.case_id)
         _record(name, folder, result)

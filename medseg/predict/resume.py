@@ -8,7 +8,7 @@ from medseg import __version__
 from medseg.cases import Case
 from medseg.errors import MedsegError
 from medseg.predict.case_result import CaseResult
-from medseg.predict.outputs import fingerprint
+from medseg.predict.outputs import fingerprint, picture
 from medseg.predict.settings import Settings
 from medseg.progress import Notify, Progress, ignore
 from medseg.volume.opens import opens
@@ -25,8 +25,8 @@ def done_before(
 ) -> list[CaseResult | None]:
     """Return for each case the result of an earlier command if it still holds, else None.
 
-    A result holds when it says "ok", when each of its outputs is there, whole and opens, and when scan, model,
-    settings and the version of medseg are the same.
+    A result holds when it says "ok", when each of its outputs is there, whole and opens, its picture among them where
+    one is asked for, and when scan, model, settings and the version of medseg are the same.
 
     Args:
         cases: what is to be done.
@@ -42,7 +42,7 @@ def done_before(
     held: list[CaseResult | None] = []
     for case in cases:
         old = by_id.get(case.case_id)
-        stands = old is not None and _stands(old, folder) and _same_scan(old, case, settings)
+        stands = old is not None and _stands(old, folder, settings) and _same_scan(old, case, settings)
         held.append(replace(old, input=case.named(settings.deidentify)) if old and stands else None)
         note = f"{len(held) - held.count(None)} done before"
         notify(Progress("resume", len(held), len(cases), note=note))
@@ -64,8 +64,10 @@ def stays(old: CaseResult, folder: Path, *, model_sha256: str, settings: Setting
     return there and made_alike(old, model_sha256=model_sha256, settings=settings)
 
 
-def _stands(old: CaseResult, folder: Path) -> bool:
-    """Say whether every output is there as it was written."""
+def _stands(old: CaseResult, folder: Path, settings: Settings) -> bool:
+    """Say whether every output is there as it was written, and the picture was not left out for want of a place."""
+    if settings.overlay and picture(old.case_id) not in old.outputs:
+        return False
     paths = [folder / name for name in old.outputs]
     try:
         return bool(paths) and all(

@@ -91,6 +91,16 @@ def test_without_resume_all_begin_anew(run: Path, scans: Path, tmp_path: Path) -
     assert len(lines(out)) == len(CASES)
 
 
+def test_a_picture_that_could_not_be_drawn_is_drawn_when_it_can(run: Path, scans: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "overlays").write_text("in the way")
+    assert predict(run, scans, out, "--overlay") == 0
+    (out / "overlays").unlink()
+    assert predict(run, scans, out, "--overlay", "--resume") == 0
+    assert sorted(path.stem for path in (out / "overlays").iterdir()) == sorted(CASES)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
