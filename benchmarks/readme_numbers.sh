@@ -49,4 +49,4 @@ done
 
 python benchmarks/train.py "$out/train" --data "$data/msd_hippocampus" --peers "$peers" --minutes 12
 bash benchmarks/tried.sh "$data/msd_hippocampus" "$out/tried"
-python benchmarks/choices.py "$out/choices" --data "$data/msd_hippocampus" --minutes 5
+python benchmarks/choices.py "$out/choices" --data "$data/msd_hippocampus" --minutes 4
