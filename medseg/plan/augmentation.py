@@ -9,7 +9,7 @@ import numpy as np
 from medseg.plan.budget import Budget
 from medseg.plan.choice import Choice
 from medseg.plan.facts import Facts
-from medseg.plan.fit import WIDE_COST, Fit
+from medseg.plan.fit import Fit
 from medseg.plan.grid import is_anisotropic
 from medseg.plan.layout import order, sided
 
@@ -108,7 +108,7 @@ def varies(values: "np.ndarray[Any, np.dtype[np.float64]]") -> bool:
 
 def seconds_to_draw(fitted: Fit, budget: Budget) -> tuple[float, str]:
     """Return how long drawing a patch may take on one core, and what would be waited for."""
-    step = math.prod(fitted.patch) / budget.voxels_per_second * (WIDE_COST if fitted.wide else 1.0)
+    step = math.prod(fitted.patch) / budget.voxels_per_second * fitted.cost
     if budget.workers == 0:
         return SHARE_OF_WAITING * step, "the network waits while patches are drawn"
     plural = "es" * (budget.workers > 1)

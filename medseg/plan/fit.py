@@ -86,6 +86,11 @@ class Fit:
         return self.filters[0] == WIDE
 
     @property
+    def cost(self) -> float:
+        """How many times as long a voxel takes as with half the filters."""
+        return WIDE_COST if self.wide else 1.0
+
+    @property
     def covered(self) -> float:
         """Which part of the median case a patch shows, 0 to 1."""
         return math.prod(min(1.0, side / size) for side, size in zip(self.patch, self.shape, strict=True))

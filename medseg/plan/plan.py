@@ -15,7 +15,7 @@ from medseg.plan.grid import flat_axis
 from medseg.plan.look import look_at
 from medseg.plan.measure import measured_speed, voxels_per_second
 from medseg.plan.rules import design
-from medseg.plan.schedule import MUCH_LONGER, schedule
+from medseg.plan.schedule import schedule
 from medseg.plan.write import commented_toml
 from medseg.processor import cores, drawing_workers
 from medseg.progress import Notify, Progress, ignore
@@ -88,7 +88,7 @@ def plan(
     warnings = []
     if designed.fit.bytes > given:
         warnings.append(f"Even the smallest patch takes {memory_text(designed.fit.bytes)}.")
-    if timed.minutes > MUCH_LONGER * minutes:
+    if timed.late:
         warnings.append(
             f"This takes about {timed.minutes:.0f} minutes, not {minutes:g}: preparing the cases and scoring "
             f"{facts.held_out} of them leave too little for training; give more --minutes."

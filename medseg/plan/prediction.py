@@ -5,7 +5,7 @@ import math
 from medseg.plan.budget import Budget
 from medseg.plan.choice import Choice
 from medseg.plan.facts import Facts
-from medseg.plan.fit import FORWARD, LEAST_OVERLAP, OVERLAP, WIDE_COST, Fit, windows_of
+from medseg.plan.fit import FORWARD, LEAST_OVERLAP, OVERLAP, Fit, windows_of
 from medseg.recipe import Prediction
 
 # What a patch holds whole is shown to it so far to either side of its middle, in eight places: README.md has what that
@@ -31,7 +31,7 @@ def prediction(facts: Facts, fitted: Fit, budget: Budget, *, axes: tuple[str, ..
         Prediction(overlap=OVERLAP),
         Prediction(overlap=LEAST_OVERLAP),
     ]
-    voxels = SHARE_OF_SCORING * budget.voxels(share=1.0, cost=WIDE_COST if fitted.wide else 1.0) / FORWARD
+    voxels = SHARE_OF_SCORING * budget.voxels(share=1.0, cost=fitted.cost) / FORWARD
     passes = voxels / math.prod(fitted.patch) / max(1, facts.held_out)
     chosen = next((way for way in ways if passes_of(fitted, way) <= passes), ways[-1])
     short = f"scoring {facts.held_out} case(s) would take too much of the {budget.minutes:g} minutes"

@@ -35,10 +35,12 @@ class Schedule:
         choices: the values, and why.
         minutes: from the command to the scores, by this machine's speed; more than were given, where there is so much
             to prepare and to score that hardly any would be left to train.
+        late: whether that is too many more to be passed over.
     """
 
     choices: tuple[Choice, ...]
     minutes: float
+    late: bool
 
 
 def schedule(facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, recipe: Recipe) -> Schedule:
@@ -73,7 +75,8 @@ def schedule(facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, recipe:
     averaged = f"an average of the weights over about {SHARE_OF_AVERAGE:.0%} of the steps is what is kept"
     if coarse:
         rest += f", and {first / 60:.1f} to the coarse network"
-    fills = f"{minutes:g} minutes" if needed < MUCH_LONGER * minutes else f"{needed:.0f} minutes, not {minutes:g}"
+    late = needed > MUCH_LONGER * minutes
+    fills = f"{needed:.0f} minutes, not {minutes:g}" if late else f"{minutes:g} minutes"
     told = f"{steps} steps in {fills}, with {facts.held_out} case(s) scored at the end: {measured}; {rest}"
     if steps < FEWEST_STEPS / 2:
         told += f". That is little: give more minutes for {FEWEST_STEPS} steps or more"
@@ -86,7 +89,7 @@ def schedule(facts: Facts, fitted: Fit, speed: Speed, *, minutes: float, recipe:
         Choice("training.validation_cases", cases, f"they take {cases * case:.2g} s each time"),
         *_coarse(recipe, fitted, speed, seconds=first, steps_per_epoch=per_epoch),
     )
-    return Schedule(choices, needed)
+    return Schedule(choices, needed, late)
 
 
 def _coarse(recipe: Recipe, fitted: Fit, speed: Speed, *, seconds: float, steps_per_epoch: int) -> list[Choice]:

@@ -26,10 +26,7 @@ def check_folder(run: Run, *, resume: bool, notify: Notify) -> None:
 
     `notify` hears when there is nothing to resume.
     """
-    if run.results.exists():
-        raise TrainingError(
-            f"training into {run.folder}", found="it holds the results of a prediction", remedy="choose another --out"
-        )
+    _refuse_predictions(run)
     folds = any(run.folder.glob("fold_*"))
     there = has_checkpoint(run.checkpoint) or _has_results(run)
     if folds or (there and not resume):
@@ -45,14 +42,21 @@ def check_folder(run: Run, *, resume: bool, notify: Notify) -> None:
 
 def check_folds_folder(run: Run) -> None:
     """Raise TrainingError when something else than a cross-validation is in a folder that is to hold one."""
+    _refuse_predictions(run)
     begun = any(run.folder.glob("fold_*"))
-    if run.results.exists() or has_checkpoint(run.checkpoint) or (_has_results(run) and not begun):
+    if has_checkpoint(run.checkpoint) or (_has_results(run) and not begun):
         raise TrainingError(
             f"training all folds into {run.folder}",
-            found="it holds the results of a prediction"
-            if run.results.exists()
-            else "a run is there already, which is none of a cross-validation",
+            found="a run is there already, which is none of a cross-validation",
             remedy="choose another --out",
+        )
+
+
+def _refuse_predictions(run: Run) -> None:
+    """Raise TrainingError when a folder holds predictions."""
+    if run.results.exists():
+        raise TrainingError(
+            f"training into {run.folder}", found="it holds the results of a prediction", remedy="choose another --out"
         )
 
 

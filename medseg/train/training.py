@@ -149,8 +149,8 @@ def _train_coarse(
     shown = {part for label in labels for part in label.parts}
     coarse = recipe.coarse_recipe([label.name for label in dataset.manifest.label_set if label.id in shown])
     begins = start.coarse if start else None
-    found = chosen_labels(coarse, dataset)
-    if begins and not begins.suits(coarse, channels=dataset.manifest.channels, labels=found):
+    channels = dataset.manifest.channels
+    if begins and not begins.suits(coarse, channels=channels, labels=chosen_labels(coarse, dataset)):
         message = f"the coarse model has next to nothing in common with that of {begins.path}, and begins afresh"
         session.notify(Progress("train", 0, 1, message=message))
         begins = None
